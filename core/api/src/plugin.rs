@@ -1,0 +1,103 @@
+//! Plugins: everything that a configuration finds by name.
+
+use std::fmt;
+
+use crate::config::{ConfigDef, Properties};
+use crate::config_provider::ConfigProvider;
+use crate::converter::Converter;
+use crate::error::Result;
+use crate::predicate::Predicate;
+use crate::sink::SinkConnector;
+use crate::source::SourceConnector;
+use crate::transformation::Transformation;
+
+/// The description of one plugin. A crate of plugins exports `fn plugins() -> Vec<Plugin>`.
+#[derive(Clone)]
+pub struct Plugin {
+    /// The native name, kebab-case: `s3-sink`, `null-if`.
+    pub name: &'static str,
+    /// Other accepted names: full Java class names first. The simple name of each (after the last dot) is accepted too.
+    pub aliases: &'static [&'static str],
+    /// Version, for `ottla plugins`.
+    pub version: &'static str,
+    /// What it does: a first sentence, then as much Markdown as helps.
+    pub doc: &'static str,
+    /// Its options.
+    pub definition: fn() -> ConfigDef,
+    /// How it is made.
+    pub constructor: Constructor,
+}
+
+/// Makes a plugin; the variant says of which kind. Those with properties get them checked against the definition already.
+#[derive(Clone, Copy)]
+pub enum Constructor {
+    /// A source connector.
+    Source(fn() -> Box<dyn SourceConnector>),
+    /// A sink connector.
+    Sink(fn() -> Box<dyn SinkConnector>),
+    /// A transformation with its own options (no `transforms.<name>.` in front).
+    Transformation(fn(&Properties) -> Result<Box<dyn Transformation>>),
+    /// A predicate with its own options.
+    Predicate(fn(&Properties) -> Result<Box<dyn Predicate>>),
+    /// A converter with its own options; the flag says whether it is for keys.
+    Converter(fn(&Properties, bool) -> Result<Box<dyn Converter>>),
+    /// A config provider with its `param.` options.
+    ConfigProvider(fn(&Properties) -> Result<Box<dyn ConfigProvider>>),
+}
+
+/// The kind of a plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)] // The names say it all.
+pub enum PluginKind {
+    Source,
+    Sink,
+    Transformation,
+    Predicate,
+    Converter,
+    ConfigProvider,
+}
+
+impl fmt::Display for PluginKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Sink => "sink",
+            Self::Transformation => "transformation",
+            Self::Predicate => "predicate",
+            Self::Converter => "converter",
+            Self::ConfigProvider => "config-provider",
+        })
+    }
+}
+
+impl Plugin {
+    /// The kind.
+    pub fn kind(&self) -> PluginKind {
+        match self.constructor {
+            Constructor::Source(_) => PluginKind::Source,
+            Constructor::Sink(_) => PluginKind::Sink,
+            Constructor::Transformation(_) => PluginKind::Transformation,
+            Constructor::Predicate(_) => PluginKind::Predicate,
+            Constructor::Converter(_) => PluginKind::Converter,
+            Constructor::ConfigProvider(_) => PluginKind::ConfigProvider,
+        }
+    }
+
+    /// True where `name` means this plugin: its native name, an alias, or the simple name of an alias.
+    pub fn answers_to(&self, name: &str) -> bool {
+        let simple = |alias: &'static str| alias.rsplit('.').next().unwrap_or(alias);
+        self.name == name || self.aliases.iter().any(|alias| *alias == name || simple(alias) == name)
+    }
+}
+
+impl fmt::Debug for Constructor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Constructor")
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plugin({} {})", self.kind(), self.name)
+    }
+}

@@ -1,0 +1,10 @@
+//! Predicates: a question about one record, which guards a transformation or a chain.
+
+use crate::error::Result;
+use crate::record::Record;
+
+/// Decides whether a transformation applies to a record (Kafka Connect: `Predicate`). As pure as a transformation.
+pub trait Predicate: Send {
+    /// The answer for this record. Takes it mutably because looking inside decodes it, which changes nothing else.
+    fn test(&mut self, record: &mut Record) -> Result<bool>;
+}

@@ -1,0 +1,25 @@
+//! Transformations: one record in, one or none out.
+
+use crate::error::Result;
+use crate::record::Record;
+
+/// Changes a record, or drops it (Kafka Connect: `Transformation`, "single message transformation").
+///
+/// # Contract
+///
+/// The runtime makes one per task and calls [`apply`](Self::apply) for each record in order, on one thread at a time. It is
+/// pure: no I/O, no clock, nothing that makes the same record come out differently a second time. Exactly-once delivery into
+/// objects rests on that. A transformation that remembers earlier records (deduplication) says so by
+/// [`is_deterministic`](Self::is_deterministic).
+///
+/// An error is about this record: `errors.tolerance` and the dead letter queue decide what follows. The record that failed
+/// is not needed any more, so `apply` may have changed it half-way.
+pub trait Transformation: Send {
+    /// The record changed, or nothing where it is to be dropped. A dropped record's offset still moves on.
+    fn apply(&mut self, record: Record) -> Result<Option<Record>>;
+
+    /// False where the outcome depends on more than the record. The runtime then warns where a sink's promise needs purity.
+    fn is_deterministic(&self) -> bool {
+        true
+    }
+}

@@ -1,0 +1,2 @@
+//! The binary `ottla`.
+fn main() {}
