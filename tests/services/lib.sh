@@ -162,7 +162,7 @@ services_minio_answers() {
     local status
     services_listens "$1" || return
     exec {http}<>"/dev/tcp/127.0.0.1/$1" || return
-    printf 'GET /minio/health/ready HTTP/1.0\r\n\r\n' >&"$http"
+    printf 'GET /minio/health/ready HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&"$http"
     IFS= read -r -t 5 status <&"$http" || true
     exec {http}>&-
     [[ $status == *' 200 '* ]]

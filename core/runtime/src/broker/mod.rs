@@ -17,9 +17,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use ottla_api::config::Properties;
-use ottla_api::{Result, offset::Positions};
 use ottla_api::offset::{SourceOffset, SourceOffsets, SourcePartition, TopicPartition};
 use ottla_api::record::RawRecord;
+use ottla_api::{Result, offset::Positions};
 use regex::Regex;
 
 /// One cluster, or the embedded topics.

@@ -1,0 +1,1 @@
+//! The registry: find, list and construct plugins by name.

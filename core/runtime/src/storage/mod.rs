@@ -1,0 +1,1 @@
+//! The state folder: one transactional store, owned by one worker at a time.
