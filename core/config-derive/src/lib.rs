@@ -143,6 +143,11 @@ fn expand_config(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
             None => quote! { ::std::option::Option::None },
         };
         let (aliases, doc) = (&options.aliases, &options.doc);
+        let bound = |bound: &Option<Expr>| match bound {
+            Some(bound) => quote! { ::std::option::Option::Some((#bound) as i128) },
+            None => quote! { ::std::option::Option::None },
+        };
+        let (min, max) = (bound(&options.min), bound(&options.max));
         definitions.push(quote! {
             .with(::ottla_api::config::ConfigKey {
                 name: #key_name,
@@ -154,13 +159,11 @@ fn expand_config(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 importance: ::ottla_api::config::Importance::#importance,
                 secret: <#value_type as ::ottla_api::config::ConfigValue>::is_secret(),
                 doc: #doc.into(),
+                check: |text| {
+                    ::ottla_api::config::parse_in_range::<#value_type>(text, (#min, #max)).map(|_| ())
+                },
             })
         });
-        let bound = |bound: &Option<Expr>| match bound {
-            Some(bound) => quote! { ::std::option::Option::Some((#bound) as i128) },
-            None => quote! { ::std::option::Option::None },
-        };
-        let (min, max) = (bound(&options.min), bound(&options.max));
         let keys = quote! { &[#name #(, #aliases)*] };
         reads.push(match (&options.prefix, inner_optional, &options.default) {
             (Some(prefix), _, _) => quote! { let #ident = reader.prefixed::<#value_type>(#prefix); },

@@ -74,6 +74,8 @@ pub struct ConfigKey {
     pub secret: bool,
     /// What it does.
     pub doc: Cow<'static, str>,
+    /// Checks a text without keeping what it means: type, bounds, choices.
+    pub check: fn(&str) -> Result<(), String>,
 }
 
 impl ConfigKey {

@@ -129,10 +129,10 @@ impl ConfigValue for Secret {
     }
 }
 
-/// A comma list, as Kafka's type LIST: blanks around items and empty items don't count.
+/// A comma list, as Kafka's type LIST: see [`split_list`].
 impl<T: ConfigValue> ConfigValue for Vec<T> {
     fn parse(text: &str) -> Result<Self, String> {
-        text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(T::parse).collect()
+        split_list(text).iter().map(|item| T::parse(item)).collect()
     }
 
     fn type_name() -> Cow<'static, str> {
@@ -145,6 +145,99 @@ impl<T: ConfigValue> ConfigValue for Vec<T> {
     fn choices() -> Vec<&'static str> {
         T::choices()
     }
+}
+
+/// The items of a comma list, as Kafka's type LIST: blanks around items and empty items don't count.
+///
+/// Beyond Kafka, a backslash in front of a comma or of a blank makes it a part of the item; in front of anything else a
+/// backslash is itself. [`join_list`] is the opposite.
+///
+/// ```
+/// # use ottla_api::config::split_list;
+/// assert_eq!(split_list("a, b,,"), ["a", "b"]);
+/// assert_eq!(split_list(r"N\,o, \.pin$,Local save in\ "), ["N,o", r"\.pin$", "Local save in "]);
+/// ```
+pub fn split_list(text: &str) -> Vec<String> {
+    let (mut items, mut item, mut backslashes) = (Vec::new(), String::new(), 0);
+    // The item without blanks at its end that nobody protected.
+    let mut kept = 0;
+    let mut finish = |item: &mut String, kept: &mut usize| {
+        item.truncate(*kept);
+        if !item.is_empty() {
+            items.push(std::mem::take(item));
+        }
+        item.clear();
+        *kept = 0;
+    };
+    for c in text.chars() {
+        if c == '\\' {
+            backslashes += 1;
+            continue;
+        }
+        // Backslashes count in pairs only where they stand before something that they can protect, so that regular
+        // expressions and paths are written as ever.
+        let protects = c == ',' || c.is_whitespace();
+        let literal = if protects { backslashes / 2 } else { backslashes };
+        let protected = protects && backslashes % 2 == 1;
+        item.extend(std::iter::repeat_n('\\', literal));
+        if literal > 0 {
+            kept = item.len();
+        }
+        backslashes = 0;
+        match c {
+            ',' if !protected => finish(&mut item, &mut kept),
+            c if c.is_whitespace() && !protected => {
+                if !item.is_empty() {
+                    item.push(c);
+                }
+            }
+            c => {
+                item.push(c);
+                kept = item.len();
+            }
+        }
+    }
+    if backslashes > 0 {
+        item.extend(std::iter::repeat_n('\\', backslashes));
+        kept = item.len();
+    }
+    finish(&mut item, &mut kept);
+    items
+}
+
+/// Writes items as a comma list that [`split_list`] reads back the same. An empty item can't be written: it is left out.
+pub fn join_list<S: AsRef<str>>(items: &[S]) -> String {
+    let mut text = String::new();
+    for item in items.iter().map(AsRef::as_ref).filter(|item| !item.is_empty()) {
+        if !text.is_empty() {
+            // Backslashes at the end of the item before must not protect the comma.
+            let backslashes = text.len() - text.trim_end_matches('\\').len();
+            text.extend(std::iter::repeat_n('\\', backslashes));
+            text.push(',');
+        }
+        let (start, end) = (item.len() - item.trim_start().len(), item.trim_end().len());
+        let mut backslashes = 0;
+        for (index, c) in item.char_indices() {
+            let protects = c == ',' || (c.is_whitespace() && (index < start || index >= end));
+            if protects {
+                text.extend(std::iter::repeat_n('\\', backslashes + 1));
+            } else if c.is_whitespace() {
+                text.extend(std::iter::repeat_n('\\', backslashes));
+            }
+            text.push(c);
+            backslashes = if c == '\\' { backslashes + 1 } else { 0 };
+        }
+    }
+    text
+}
+
+/// Reads a value and holds it against the option's bounds, if it is a number.
+pub fn parse_in_range<T: ConfigValue>(text: &str, (min, max): (Option<i128>, Option<i128>)) -> Result<T, String> {
+    T::parse(text).and_then(|value| match (value.as_number(), min, max) {
+        (Some(n), Some(min), _) if n < min => Err(format!("must be at least {min}, found {n}")),
+        (Some(n), _, Some(max)) if n > max => Err(format!("must be at most {max}, found {n}")),
+        _ => Ok(value),
+    })
 }
 
 /// Reads options one by one and remembers every mistake.
@@ -212,16 +305,7 @@ impl<'a> Reader<'a> {
     }
 
     fn parse<T: ConfigValue>(&mut self, name: &str, text: &str, (min, max): (Option<i128>, Option<i128>)) -> Option<T> {
-        let checked = T::parse(text).and_then(|value| match value.as_number() {
-            Some(n) if min.is_some_and(|min| n < min) => {
-                Err(format!("must be at least {}, found {n}", min.unwrap_or(n)))
-            }
-            Some(n) if max.is_some_and(|max| n > max) => {
-                Err(format!("must be at most {}, found {n}", max.unwrap_or(n)))
-            }
-            _ => Ok(value),
-        });
-        match checked {
+        match parse_in_range(text, (min, max)) {
             Ok(value) => Some(value),
             Err(message) => {
                 self.error(name, message);
@@ -238,5 +322,37 @@ impl<'a> Reader<'a> {
     /// All mistakes so far.
     pub fn into_errors(self) -> Vec<ConfigError> {
         self.errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_was_joined_splits_into_the_same_items() {
+        let pieces = ["a", ",", " ", "\\", "\\\\", "\t", "é"];
+        // Every text of up to four of these pieces, alone and between neighbours.
+        let mut texts = vec![String::new()];
+        for _ in 0..4 {
+            let longer = texts.iter().flat_map(|text| pieces.map(|piece| format!("{text}{piece}"))).collect::<Vec<_>>();
+            texts.extend(longer);
+        }
+        for text in texts.iter().filter(|text| !text.is_empty()) {
+            for items in [vec![text.as_str()], vec!["x", text, "y"], vec![text, text]] {
+                assert_eq!(split_list(&join_list(&items)), items, "written as {:?}", join_list(&items));
+            }
+        }
+    }
+
+    #[test]
+    fn a_backslash_before_anything_but_a_comma_or_a_blank_is_itself() {
+        assert_eq!(split_list(r"\d+\.pin, C:\data\x, \\server"), [r"\d+\.pin", r"C:\data\x", r"\\server"]);
+    }
+
+    #[test]
+    fn a_number_out_of_bounds_is_refused_with_the_bound() {
+        assert_eq!(parse_in_range::<u16>("0", (Some(1), None)), Err("must be at least 1, found 0".to_owned()));
+        assert_eq!(parse_in_range::<u16>("7", (None, Some(5))), Err("must be at most 5, found 7".to_owned()));
     }
 }
