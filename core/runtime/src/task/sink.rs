@@ -1,0 +1,416 @@
+//! The sink path: consume, convert, transform, put, flush, commit.
+//!
+//! One loop drives one [`SinkTask`]. The consumer behind it goes on serving the group while `put` waits for a slow
+//! destination, so a partition is never lost to slowness; what it fetches meanwhile is bounded.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use ottla_api::offset::{Positions, TopicPartition};
+use ottla_api::record::{RawRecord, SinkBatch, SinkRecord};
+use ottla_api::sink::{CloseReason, Delivery, FlushReason, SinkTask, SinkTaskContext, SinkTaskHost};
+use ottla_api::{Error, Result};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::TaskEnd;
+use super::conversion::Conversion;
+use super::transformation_chain::TransformationChain;
+use crate::broker::{ConsumerEvent, GroupConsumer};
+use crate::errors::retry::Retrying;
+use crate::errors::{ErrorHandler, Failure, Stage};
+use crate::status::{ConnectorStatus, MemorySlot, TaskState, TaskStatus};
+
+/// Runs one sink task.
+pub struct WorkerSinkTask {
+    /// Name of the connector.
+    pub connector: Arc<str>,
+    /// The connector's task.
+    pub task: Box<dyn SinkTask>,
+    /// Reads the topics.
+    pub consumer: Box<dyn GroupConsumer>,
+    /// Bytes to data.
+    pub conversion: Conversion,
+    /// Makes what happens to each record after that, once per assigned partition.
+    pub chain: Box<dyn Fn() -> Result<TransformationChain> + Send>,
+    /// What follows from a record's failure.
+    pub errors: Arc<ErrorHandler>,
+    /// The connector's counters.
+    pub status: Arc<ConnectorStatus>,
+    /// This task's state.
+    pub task_status: Arc<TaskStatus>,
+    /// This task's part of the memory budget.
+    pub memory: Arc<MemorySlot>,
+    /// How often offsets are committed.
+    pub commit_interval: Duration,
+    /// The positions at which a run that ends when it has caught up is done; set once the sources have finished.
+    pub catch_up: watch::Receiver<Option<Arc<Positions>>>,
+    /// Asks the task to stop.
+    pub stop: CancellationToken,
+}
+
+/// What the task knows of one assigned partition.
+struct Assigned {
+    /// The offset of the next record to put; none until the first batch where the group had none committed.
+    position: Option<i64>,
+    /// What the group has committed, as far as this assignment knows.
+    committed: i64,
+    chain: TransformationChain,
+}
+
+impl WorkerSinkTask {
+    /// Runs until a stop is asked for or an error can't be retried.
+    pub async fn run(mut self) -> Result<TaskEnd> {
+        let host = Arc::new(SinkHost {
+            status: Arc::clone(&self.status),
+            memory: Arc::clone(&self.memory),
+            errors: Arc::clone(&self.errors),
+            rewinds: Mutex::default(),
+        });
+        let mut partitions = BTreeMap::new();
+        let outcome = self.run_until_stopped(&host, &mut partitions).await;
+        self.end(partitions, outcome.is_ok()).await;
+        outcome
+    }
+
+    async fn run_until_stopped(
+        &mut self,
+        host: &Arc<SinkHost>,
+        partitions: &mut BTreeMap<TopicPartition, Assigned>,
+    ) -> Result<TaskEnd> {
+        if !self.start(host).await? {
+            return Ok(TaskEnd::Stopped);
+        }
+        self.task_status.set(TaskState::Running);
+        let mut commit_timer = interval(self.commit_interval);
+        let mut tick_timer = interval(Duration::from_secs(1));
+        for timer in [&mut commit_timer, &mut tick_timer] {
+            timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        let stop = self.stop.clone();
+        let mut catch_up = self.catch_up.clone();
+        loop {
+            let room = !self.memory.budget().is_exceeded();
+            let step = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(TaskEnd::Stopped),
+                _ = commit_timer.tick() => self.commit(partitions, FlushReason::Interval).await,
+                _ = tick_timer.tick() => self.tick().await,
+                Ok(()) = catch_up.changed() => Ok(()),
+                event = self.consumer.next(), if room => match event {
+                    Ok(event) => self.handle(partitions, event).await,
+                    Err(error) if error.is_retriable() => {
+                        Retrying::new("consume", &self.task_status, &stop).wait(error).await;
+                        self.task_status.set(TaskState::Running);
+                        Ok(())
+                    }
+                    Err(error) => Err(error.during("consume")),
+                },
+                () = self.memory.budget().freed(), if !room => Ok(()),
+            };
+            step?;
+            self.rewind(host, partitions).await?;
+            self.relieve(partitions).await?;
+            self.catch_up(partitions).await?;
+        }
+    }
+
+    /// Starts the connector's task. False where a stop came first.
+    async fn start(&mut self, host: &Arc<SinkHost>) -> Result<bool> {
+        let host: Arc<dyn SinkTaskHost> = Arc::<SinkHost>::clone(host);
+        let context = SinkTaskContext::new(Arc::clone(&self.connector), self.task_status.number, host);
+        let mut retrying = Retrying::new("start", &self.task_status, &self.stop);
+        loop {
+            match self.task.start(&context).await {
+                Ok(()) => break retrying.succeeded(),
+                Err(error) if error.is_retriable() => {
+                    if !retrying.wait(error).await {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error.during("start")),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn handle(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>, event: ConsumerEvent) -> Result<()> {
+        match event {
+            ConsumerEvent::Assigned(committed) => self.open(partitions, committed).await,
+            ConsumerEvent::Batch { partition, records, next_offset } => {
+                self.deliver(partitions, partition, records, next_offset).await
+            }
+            ConsumerEvent::Revoked(revoked) => {
+                // Drain first, fence second: what is on its way to the destination is finished and committed while the
+                // partitions are still ours, then they are let go.
+                self.commit(partitions, FlushReason::Closing).await?;
+                self.close(partitions, &revoked, CloseReason::Revoked).await?;
+                self.consumer.release(&revoked).await
+            }
+            ConsumerEvent::Lost(lost) => {
+                // Somebody else owns them: no flush, no commit (G4).
+                warn!(partitions = ?lost, "partitions were lost to another member of the group");
+                self.close(partitions, &lost, CloseReason::Lost).await
+            }
+            ConsumerEvent::OutOfRange { partition, position, range } => Err(Error::fatal(format!(
+                "the records of {partition} from offset {position} on are not there: the topic holds {} up to {}; if that \
+                 gap is acceptable, set the group's committed offset to {}",
+                range.start, range.end, range.start
+            ))),
+        }
+    }
+
+    async fn open(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>, committed: Positions) -> Result<()> {
+        let mut retrying = Retrying::new("open", &self.task_status, &self.stop);
+        let better = loop {
+            match self.task.open(&committed).await {
+                Ok(better) => break better,
+                Err(error) if error.is_retriable() => {
+                    if !retrying.wait(error).await {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error.during("open")),
+            }
+        };
+        retrying.succeeded();
+        let mut start = Positions::new();
+        for (partition, committed) in committed {
+            let position = better.get(&partition).copied().unwrap_or(committed);
+            let chain = (self.chain)()?;
+            let assigned = Assigned { position: (position >= 0).then_some(position), committed, chain };
+            partitions.insert(partition.clone(), assigned);
+            start.insert(partition, position);
+        }
+        info!(partitions = ?start, "assigned");
+        self.consumer.start_at(&start).await
+    }
+
+    async fn close(
+        &mut self,
+        partitions: &mut BTreeMap<TopicPartition, Assigned>,
+        closed: &[TopicPartition],
+        reason: CloseReason,
+    ) -> Result<()> {
+        for partition in closed {
+            partitions.remove(partition);
+        }
+        self.task.close(closed, reason).await.map_err(|error| error.during("close"))
+    }
+
+    /// Converts, transforms and puts one batch.
+    async fn deliver(
+        &mut self,
+        partitions: &mut BTreeMap<TopicPartition, Assigned>,
+        partition: TopicPartition,
+        records: Vec<RawRecord>,
+        next_offset: i64,
+    ) -> Result<()> {
+        let Some(assigned) = partitions.get_mut(&partition) else {
+            debug!(%partition, "a batch of a partition that is not ours any more");
+            return Ok(());
+        };
+        let counters = &self.status.counters;
+        let mut converted = Vec::with_capacity(records.len());
+        for raw in records {
+            counters.read.fetch_add(1, Relaxed);
+            let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+            counters.bytes.fetch_add((length(&raw.key) + length(&raw.value)) as u64, Relaxed);
+            let record = self.conversion.to_connect(&partition.topic, partition.partition, &raw);
+            match record.and_then(|record| assigned.chain.apply(record)) {
+                Ok(Some(record)) => converted.push(SinkRecord { record, raw }),
+                Ok(None) => {
+                    counters.dropped.fetch_add(1, Relaxed);
+                }
+                Err(failure) => {
+                    if let Err(error) = self.errors.sink_record(&partition, &raw, failure) {
+                        // Also the record that stops the task goes to the dead letter queue, before it stops.
+                        self.errors.flush().await?;
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        self.errors.flush().await?;
+        let accepted = converted.len() as u64;
+        let batch = SinkBatch { partition, records: converted, next_offset };
+        let mut retrying = Retrying::new("put", &self.task_status, &self.stop);
+        loop {
+            // A clone, because the same batch must be there for another try. Untouched JSON is shared, not copied.
+            match self.task.put(batch.clone()).await {
+                Ok(()) => break retrying.succeeded(),
+                Err(error) if error.is_retriable() => {
+                    if !retrying.wait(error).await {
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    self.errors.flush().await?;
+                    return Err(error.during("put"));
+                }
+            }
+        }
+        counters.written.fetch_add(accepted, Relaxed);
+        assigned.position = Some(next_offset);
+        Ok(())
+    }
+
+    /// Commits what the sink says is durable (G2), after the dead letter queue has what was reported to it.
+    async fn commit(
+        &mut self,
+        partitions: &mut BTreeMap<TopicPartition, Assigned>,
+        reason: FlushReason,
+    ) -> Result<()> {
+        let mut retrying = Retrying::new("flush", &self.task_status, &self.stop);
+        let durable = loop {
+            let flushed = match self.task.flush(reason).await {
+                // The queue is filled by `put` and `flush`; it must be durable before any offset behind it.
+                Ok(durable) => self.errors.flush().await.map(|()| durable),
+                Err(error) => Err(error),
+            };
+            match flushed {
+                Ok(durable) => break durable,
+                Err(error) if error.is_retriable() => {
+                    if !retrying.wait(error).await {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error.during("flush")),
+            }
+        };
+        retrying.succeeded();
+        let mut positions = Positions::new();
+        for (partition, position) in durable {
+            let Some(assigned) = partitions.get(&partition) else { continue };
+            if assigned.position.is_none_or(|put| position > put) {
+                return Err(Error::fatal(format!(
+                    "the sink says that {partition} is durable up to offset {position}, beyond what it was given"
+                )));
+            }
+            // Only when greater: a committed offset never goes back.
+            if position > assigned.committed {
+                positions.insert(partition, position);
+            }
+        }
+        if positions.is_empty() {
+            return Ok(());
+        }
+        match self.consumer.commit(&positions).await {
+            Ok(()) => {
+                for (partition, position) in positions {
+                    if let Some(assigned) = partitions.get_mut(&partition) {
+                        assigned.committed = position;
+                    }
+                }
+            }
+            // The commit is a hint; the next one covers it. A lost partition announces itself as an event.
+            Err(error) => warn!(error = %error, "offsets were not committed; will be tried again"),
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self) -> Result<()> {
+        match self.task.tick().await {
+            Err(error) if error.is_retriable() => {
+                debug!(error = %error, "tick");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Goes back where the sink asked for it.
+    async fn rewind(&mut self, host: &SinkHost, partitions: &mut BTreeMap<TopicPartition, Assigned>) -> Result<()> {
+        let rewinds = std::mem::take(&mut *host.rewinds.lock());
+        let mut start = Positions::new();
+        for (partition, offset) in rewinds {
+            if let Some(assigned) = partitions.get_mut(&partition) {
+                info!(%partition, offset, "the sink asked for these records again");
+                assigned.position = Some(offset);
+                assigned.chain = (self.chain)()?;
+                start.insert(partition, offset);
+            }
+        }
+        if start.is_empty() { Ok(()) } else { self.consumer.start_at(&start).await }
+    }
+
+    /// Writes early where the memory budget is used up and this task holds the most (G7).
+    async fn relieve(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>) -> Result<()> {
+        if self.memory.budget().is_exceeded() && self.memory.is_largest() {
+            debug!(used = self.memory.budget().used(), "memory budget used up; writing early");
+            self.status.count("flushes.under.pressure", 1);
+            self.commit(partitions, FlushReason::Pressure).await?;
+        }
+        Ok(())
+    }
+
+    /// Finishes partly filled files once everything that a bounded run must deliver has been put.
+    async fn catch_up(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>) -> Result<()> {
+        let Some(targets) = self.catch_up.borrow().clone() else { return Ok(()) };
+        let mut open = partitions
+            .iter()
+            .filter_map(|(partition, assigned)| targets.get(partition).map(|target| (assigned, *target)))
+            .filter(|(assigned, target)| assigned.committed < *target)
+            .peekable();
+        let put = open.peek().is_some() && open.all(|(assigned, target)| assigned.position.is_some_and(|put| put >= target));
+        if put { self.commit(partitions, FlushReason::CaughtUp).await } else { Ok(()) }
+    }
+
+    /// Ends the task: after a stop with everything committed that is durable, after an error as quickly as is safe.
+    async fn end(mut self, mut partitions: BTreeMap<TopicPartition, Assigned>, orderly: bool) {
+        if orderly && let Err(error) = self.commit(&mut partitions, FlushReason::Closing).await {
+            warn!(error = %error, "could not commit at the end; what is not committed is delivered again");
+        }
+        let all: Vec<_> = partitions.keys().cloned().collect();
+        if let Err(error) = self.close(&mut partitions, &all, CloseReason::Stopped).await {
+            warn!(error = %error, "the sink did not close cleanly");
+        }
+        if let Err(error) = self.task.stop().await {
+            warn!(error = %error, "the sink did not stop cleanly");
+        }
+        if let Err(error) = self.consumer.close().await {
+            warn!(error = %error, "could not leave the group cleanly");
+        }
+    }
+}
+
+impl std::fmt::Debug for WorkerSinkTask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WorkerSinkTask({}-{})", self.connector, self.task_status.number)
+    }
+}
+
+struct SinkHost {
+    status: Arc<ConnectorStatus>,
+    memory: Arc<MemorySlot>,
+    errors: Arc<ErrorHandler>,
+    rewinds: Mutex<BTreeMap<TopicPartition, i64>>,
+}
+
+impl SinkTaskHost for SinkHost {
+    fn report(&self, partition: &TopicPartition, record: &SinkRecord, error: Error) -> Result<()> {
+        let failure = Failure::new(Stage::TaskPut, self.status.class, error);
+        self.errors.sink_record(partition, &record.raw, failure)
+    }
+
+    fn buffered(&self, bytes: usize) {
+        self.memory.set(bytes);
+    }
+
+    fn rewind(&self, partition: &TopicPartition, offset: i64) {
+        self.rewinds.lock().insert(partition.clone(), offset);
+    }
+
+    fn delivered(&self, delivery: Delivery) {
+        self.status.delivered(delivery);
+    }
+
+    fn count(&self, name: &'static str, n: u64) {
+        self.status.count(name, n);
+    }
+}
