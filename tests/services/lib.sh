@@ -1,7 +1,7 @@
 # Starts the real services that the tests talk to, and ends them; sourced by `tests/run` and by the scripts beside it.
 #
-# Everything a service writes lives in one temporary folder, every port is free and bound to loopback, and every process is
-# ended by the pid this shell started. A developer's own MariaDB or Kafka on this machine is never touched.
+# Everything a service writes lives in one temporary folder, every port is free and bound to loopback, and every process
+# is ended by the pid this shell started. A developer's own MariaDB or Kafka on this machine is never touched.
 # shellcheck shell=bash
 
 services_home=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
