@@ -1,2 +1,69 @@
-//! The binary `ottla`.
-fn main() {}
+//! The binary `ottla`: read the command line, run one command, exit with its code.
+
+mod args;
+mod demo;
+mod logging;
+mod plugins;
+mod progress;
+mod report;
+mod run;
+mod topics;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use ottla_api::ErrorKind;
+use ottla_runtime::plugins::Registry;
+
+use args::{Args, Command};
+
+/// Done.
+const EXIT_DONE: u8 = 0;
+/// Something failed while running.
+const EXIT_FAILED: u8 = 1;
+/// The configuration, or the command line, can't work.
+const EXIT_CONFIG: u8 = 2;
+/// Something could not be reached, or refused the credentials.
+const EXIT_UNREACHABLE: u8 = 3;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let logging = logging::start(args.log_format);
+    let registry = registry();
+    let code = match args.command {
+        Command::Run(run) => run::run(run, &registry, &logging).await,
+        Command::Validate(validate) => validate::run(validate, &registry),
+        Command::Plugins(plugins) => plugins::run(plugins, &registry),
+        Command::Topics(topics) => exit_code(topics::run(topics, &registry).await),
+        Command::Demo(demo) => exit_code(demo::run(demo).await),
+    };
+    ExitCode::from(code)
+}
+
+/// Every plugin that is built in. Only this place knows them all.
+fn registry() -> Registry {
+    let mut plugins = ottla_connector_file::plugins();
+    plugins.extend(ottla_connector_rds::plugins());
+    plugins.extend(ottla_connector_s3::plugins());
+    plugins.extend(ottla_converters::plugins());
+    plugins.extend(ottla_transforms::plugins());
+    plugins.extend(ottla_runtime::plugins::builtin());
+    Registry::new(plugins)
+}
+
+/// Prints the error of a command that has nothing more to say, and turns it into the exit code.
+fn exit_code(result: ottla_api::Result<()>) -> u8 {
+    match result {
+        Ok(()) => EXIT_DONE,
+        Err(error) => {
+            eprintln!("ottla: {error}");
+            match error.kind() {
+                ErrorKind::Config => EXIT_CONFIG,
+                ErrorKind::Unreachable | ErrorKind::RefreshAuth => EXIT_UNREACHABLE,
+                _ => EXIT_FAILED,
+            }
+        }
+    }
+}

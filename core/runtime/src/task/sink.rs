@@ -352,13 +352,7 @@ impl WorkerSinkTask {
     /// Finishes partly filled files once everything that a bounded run must deliver has been put.
     async fn catch_up(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>) -> Result<()> {
         let Some(targets) = self.catch_up.borrow().clone() else { return Ok(()) };
-        let mut open = partitions
-            .iter()
-            .filter_map(|(partition, assigned)| targets.get(partition).map(|target| (assigned, *target)))
-            .filter(|(assigned, target)| assigned.committed < *target)
-            .peekable();
-        let put = open.peek().is_some() && open.all(|(assigned, target)| assigned.position.is_some_and(|put| put >= target));
-        if put { self.commit(partitions, FlushReason::CaughtUp).await } else { Ok(()) }
+        if all_put(partitions, &targets) { self.commit(partitions, FlushReason::CaughtUp).await } else { Ok(()) }
     }
 
     /// Ends the task: after a stop with everything committed that is durable, after an error as quickly as is safe.
@@ -377,6 +371,16 @@ impl WorkerSinkTask {
             warn!(error = %error, "could not leave the group cleanly");
         }
     }
+}
+
+/// True where something is left to commit before the targets, and all of that has been put.
+fn all_put(partitions: &BTreeMap<TopicPartition, Assigned>, targets: &Positions) -> bool {
+    let mut open = partitions
+        .iter()
+        .filter_map(|(partition, assigned)| targets.get(partition).map(|target| (assigned, *target)))
+        .filter(|(assigned, target)| assigned.committed < *target)
+        .peekable();
+    open.peek().is_some() && open.all(|(assigned, target)| assigned.position.is_some_and(|put| put >= target))
 }
 
 impl std::fmt::Debug for WorkerSinkTask {

@@ -1,0 +1,48 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+use crate::demo::DemoArgs;
+use crate::logging::LogFormat;
+use crate::plugins::PluginsArgs;
+use crate::run::RunArgs;
+use crate::topics::TopicsArgs;
+use crate::validate::ValidateArgs;
+
+/// Kafka Connect's connectors without Kafka Connect: sources, transformations and sinks in one process.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ottla",
+    version,
+    propagate_version = true,
+    after_help = "Examples:
+  ottla run examples/pinterest/batch.toml          a whole pipeline, topics included
+  ottla run worker.properties s3-sink.properties   Kafka Connect's own files, against your Kafka
+  ottla validate pipeline.toml                     all mistakes at once, without connecting
+  ottla plugins describe s3-sink                   every option of a plugin
+  ottla topics tail posts.pin --follow             what is in a topic
+
+Exit codes: 0 done, 1 failed while running, 2 invalid configuration, 3 could not reach something."
+)]
+pub(crate) struct Args {
+    /// How log lines look: text on a terminal and JSON otherwise, unless chosen here. OTTLA_LOG sets the level (info).
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run connectors until stopped, or until everything has arrived.
+    Run(RunArgs),
+    /// Check configuration files without connecting to anything.
+    Validate(ValidateArgs),
+    /// List and explain connectors, transformations, predicates and converters.
+    Plugins(PluginsArgs),
+    /// Look into topics, or write to them.
+    Topics(TopicsArgs),
+    /// Make data to try things with.
+    Demo(DemoArgs),
+}
