@@ -2,6 +2,33 @@
 //!
 //! Text > raw > validated, in that order and once; every mistake is reported with file, line and key. Nothing here connects
 //! to anything.
+//!
+//! | File | Step |
+//! |---|---|
+//! | `java_properties.rs`, `toml.rs`, `json.rs` | the three syntaxes |
+//! | `tree.rs`, `section.rs` | nested tables to flat keys, each with its place |
+//! | `load.rs` | files, folders and overrides to worker, connectors and chains |
+//! | `check.rs`, `options.rs`, `keys.rs` | every key and value checked; plugins found and tried |
+//! | `reference.rs` | the same definitions as a page |
+
+mod check;
+mod diagnostics;
+pub(crate) mod java_properties;
+pub(crate) mod java_regex;
+mod json;
+mod keys;
+mod load;
+pub(crate) mod nearest;
+mod options;
+mod reference;
+mod section;
+mod toml;
+mod tree;
+
+pub use diagnostics::{Diagnostic, Diagnostics};
+pub use load::load;
+pub use options::{Boundary, CommonConfig, ExactlyOnce, Reload, SinkConfig, SourceConfig};
+pub use reference::{describe, reference};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +50,8 @@ pub struct Configuration {
     pub providers: Vec<(String, Plugin, Properties)>,
     /// The connectors, in the order of the files.
     pub connectors: Vec<ConnectorConfig>,
+    /// What works but is probably not meant.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// The worker's own options.
@@ -54,6 +83,10 @@ pub struct WorkerConfig {
     /// Longest pause before a failed task is started again.
     #[config(name = "task.restart.backoff.max.ms", default = "300000", min = 1)]
     pub restart_backoff_max: Duration,
+    /// When `ottla run` ends by itself: `caught-up` (bounded sources have finished and the sinks have made everything durable),
+    /// or a time such as `30s`, `5m`. Unset, it runs until it is stopped. `--until` goes before it.
+    #[config(name = "run.until")]
+    pub run_until: Option<String>,
     /// Loopback address such as `127.0.0.1:9464` that serves `/metrics` (Prometheus) and `/health`. Off unless set.
     #[config(name = "metrics.listener")]
     pub metrics_listener: Option<String>,
