@@ -8,6 +8,7 @@
 //!   ([`GroupConsumer::release`]), unless the owner was thought dead ([`ConsumerEvent::Lost`]).
 //! - A commit never goes back, and a consumer that lost a partition can't commit for it.
 
+pub mod conformance;
 pub mod embedded;
 pub mod kafka;
 
@@ -216,7 +217,7 @@ pub trait GroupConsumer: Send {
     async fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()>;
 
     /// Stores positions for the group. Positions of partitions that are not ours (any more) are an error that names them,
-    /// and change nothing (G4); it is not retriable.
+    /// and change nothing (G4); it is not retriable. A position behind the stored one leaves that as it is.
     async fn commit(&mut self, positions: &Positions) -> Result<()>;
 
     /// Gives revoked partitions back, after everything of them that is durable was committed.
