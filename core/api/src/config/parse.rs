@@ -149,86 +149,62 @@ impl<T: ConfigValue> ConfigValue for Vec<T> {
 
 /// The items of a comma list, as Kafka's type LIST: blanks around items and empty items don't count.
 ///
-/// Beyond Kafka, a backslash in front of a comma or of a blank makes it a part of the item; in front of anything else a
-/// backslash is itself. [`join_list`] is the opposite.
+/// Beyond Kafka, an item in double quotes is taken as it is, commas and blanks included, with `""` for a quote; and `\,` is a
+/// comma within an item. Any other backslash is itself. [`join_list`] is the opposite.
 ///
 /// ```
 /// # use ottla_api::config::split_list;
 /// assert_eq!(split_list("a, b,,"), ["a", "b"]);
-/// assert_eq!(split_list(r"N\,o, \.pin$,Local save in\ "), ["N,o", r"\.pin$", "Local save in "]);
+/// assert_eq!(split_list(r#""N,o", N\,o, "Local save in ", """x""", "", \.pin$"#), ["N,o", "N,o", "Local save in ", "\"x\"", "", r"\.pin$"]);
 /// ```
 pub fn split_list(text: &str) -> Vec<String> {
-    let (mut items, mut item, mut backslashes) = (Vec::new(), String::new(), 0);
-    // The item without blanks at its end that nobody protected.
-    let mut kept = 0;
-    let mut finish = |item: &mut String, kept: &mut usize| {
-        item.truncate(*kept);
-        if !item.is_empty() {
-            items.push(std::mem::take(item));
-        }
-        item.clear();
-        *kept = 0;
-    };
-    for c in text.chars() {
-        if c == '\\' {
-            backslashes += 1;
+    let mut items = Vec::new();
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        if let Some((item, after)) = quoted(rest) {
+            items.push(item);
+            rest = after.trim_start();
             continue;
         }
-        // Backslashes count in pairs only where they stand before something that they can protect, so that regular
-        // expressions and paths are written as ever.
-        let protects = c == ',' || c.is_whitespace();
-        let literal = if protects { backslashes / 2 } else { backslashes };
-        let protected = protects && backslashes % 2 == 1;
-        item.extend(std::iter::repeat_n('\\', literal));
-        if literal > 0 {
-            kept = item.len();
+        let mut commas = rest.match_indices(',').map(|(at, _)| at);
+        let end = commas.find(|at| !rest[..*at].ends_with('\\')).unwrap_or(rest.len());
+        let item = rest[..end].trim().replace("\\,", ",");
+        if !item.is_empty() {
+            items.push(item);
         }
-        backslashes = 0;
-        match c {
-            ',' if !protected => finish(&mut item, &mut kept),
-            c if c.is_whitespace() && !protected => {
-                if !item.is_empty() {
-                    item.push(c);
-                }
-            }
-            c => {
-                item.push(c);
-                kept = item.len();
-            }
-        }
+        rest = rest[end..].trim_start_matches(',').trim_start();
     }
-    if backslashes > 0 {
-        item.extend(std::iter::repeat_n('\\', backslashes));
-        kept = item.len();
-    }
-    finish(&mut item, &mut kept);
     items
 }
 
-/// Writes items as a comma list that [`split_list`] reads back the same. An empty item can't be written: it is left out.
-pub fn join_list<S: AsRef<str>>(items: &[S]) -> String {
-    let mut text = String::new();
-    for item in items.iter().map(AsRef::as_ref).filter(|item| !item.is_empty()) {
-        if !text.is_empty() {
-            // Backslashes at the end of the item before must not protect the comma.
-            let backslashes = text.len() - text.trim_end_matches('\\').len();
-            text.extend(std::iter::repeat_n('\\', backslashes));
-            text.push(',');
-        }
-        let (start, end) = (item.len() - item.trim_start().len(), item.trim_end().len());
-        let mut backslashes = 0;
-        for (index, c) in item.char_indices() {
-            let protects = c == ',' || (c.is_whitespace() && (index < start || index >= end));
-            if protects {
-                text.extend(std::iter::repeat_n('\\', backslashes + 1));
-            } else if c.is_whitespace() {
-                text.extend(std::iter::repeat_n('\\', backslashes));
+/// The item in quotes at the beginning of `text`, and what follows its comma; nothing where that is not what it is.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let (mut item, mut rest) = (String::new(), text.strip_prefix('"')?);
+    loop {
+        let (before, after) = rest.split_once('"')?;
+        item.push_str(before);
+        match after.strip_prefix('"') {
+            Some(after) => {
+                item.push('"');
+                rest = after;
             }
-            text.push(c);
-            backslashes = if c == '\\' { backslashes + 1 } else { 0 };
+            None if after.trim_start().is_empty() => return Some((item, "")),
+            None => return after.trim_start().strip_prefix(',').map(|after| (item, after)),
         }
     }
-    text
+}
+
+/// Writes items as a comma list that [`split_list`] reads back the same.
+pub fn join_list<S: AsRef<str>>(items: &[S]) -> String {
+    let items = items.iter().map(AsRef::as_ref).map(|item| {
+        let plain = item == item.trim() && !item.is_empty() && !item.contains(',');
+        if plain && !item.starts_with('"') && !item.ends_with('\\') {
+            Cow::Borrowed(item)
+        } else {
+            format!("\"{}\"", item.replace('"', "\"\"")).into()
+        }
+    });
+    items.collect::<Vec<_>>().join(",")
 }
 
 /// Reads a value and holds it against the option's bounds, if it is a number.
@@ -331,14 +307,14 @@ mod tests {
 
     #[test]
     fn a_list_that_was_joined_splits_into_the_same_items() {
-        let pieces = ["a", ",", " ", "\\", "\\\\", "\t", "é"];
+        let pieces = ["a", ",", " ", "\\", "\"", "\t", "é"];
         // Every text of up to four of these pieces, alone and between neighbours.
         let mut texts = vec![String::new()];
         for _ in 0..4 {
             let longer = texts.iter().flat_map(|text| pieces.map(|piece| format!("{text}{piece}"))).collect::<Vec<_>>();
             texts.extend(longer);
         }
-        for text in texts.iter().filter(|text| !text.is_empty()) {
+        for text in &texts {
             for items in [vec![text.as_str()], vec!["x", text, "y"], vec![text, text]] {
                 assert_eq!(split_list(&join_list(&items)), items, "written as {:?}", join_list(&items));
             }
@@ -346,8 +322,9 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_before_anything_but_a_comma_or_a_blank_is_itself() {
-        assert_eq!(split_list(r"\d+\.pin, C:\data\x, \\server"), [r"\d+\.pin", r"C:\data\x", r"\\server"]);
+    fn what_looks_like_quotes_or_escapes_and_is_not_stays_as_it_is() {
+        assert_eq!(split_list(r"\d+\.pin, C:\data\x, \\server\"), [r"\d+\.pin", r"C:\data\x", r"\\server\"]);
+        assert_eq!(split_list(r#"say "a", "b" c, "open"#), [r#"say "a""#, r#""b" c"#, r#""open"#]);
     }
 
     #[test]

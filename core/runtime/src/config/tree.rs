@@ -101,10 +101,6 @@ impl Flattener {
         let mut texts = Vec::with_capacity(items.len());
         for item in items {
             match item {
-                Node::Scalar(text) if text.is_empty() => {
-                    self.mistakes.push((line, key.to_owned(), "holds an empty text, which a list can't".to_owned()));
-                    return None;
-                }
                 Node::Scalar(text) => texts.push(text.as_str()),
                 _ => {
                     let message = "must be a list of texts, found tables or lists in it";
