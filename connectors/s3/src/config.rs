@@ -35,13 +35,6 @@ pub struct S3SinkConfig {
     /// Secret of the key.
     #[config(name = "aws.secret.access.key")]
     pub secret_access_key: Option<Secret>,
-    /// Where credentials come from. Only the default chain is supported.
-    #[config(
-        name = "s3.credentials.provider.class",
-        default = "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider",
-        importance = "low"
-    )]
-    pub credentials_provider: CredentialsProvider,
     /// Puts the bucket into the path of a request instead of the host name.
     #[config(name = "s3.path.style.access.enabled", default = "true", importance = "low")]
     pub path_style: bool,
@@ -295,11 +288,6 @@ java_class! {
 java_class! {
     /// `storage.class`.
     Storage { S3 = "S3Storage" }
-}
-java_class! {
-    /// `s3.credentials.provider.class`.
-    CredentialsProvider { Default = "DefaultCredentialsProvider" | "DefaultAWSCredentialsProviderChain" }
-    "AwsAssumeRoleCredentialsProvider"
 }
 java_class! {
     /// `s3.compression.type`.

@@ -11,8 +11,8 @@ mod writer;
 use ottla_api::prelude::*;
 
 pub use config::{
-    Compression, CredentialsProvider, DecimalFormat, Encryption, Format, NullValues, Partitioner, S3SinkConfig,
-    SchemaCompatibility, Storage, StoreUrl, TimestampFormat, Timezone,
+    Compression, DecimalFormat, Encryption, Format, NullValues, Partitioner, S3SinkConfig, SchemaCompatibility,
+    Storage, StoreUrl, TimestampFormat, Timezone,
 };
 pub use sink::{Clock, S3SinkConnector, S3SinkTask};
 

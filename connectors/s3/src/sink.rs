@@ -27,6 +27,8 @@ use crate::writer::{Line, Offer, Rules, Writer};
 
 /// How many requests of one task are under way at once: enough to hide the store's latency behind that of others.
 const REQUESTS_MAX: usize = 16;
+/// How long a call waits for an uploader to show a sign of life before it returns to the runtime, which may have to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How long `flush(Closing)` waits for uploads in progress. What is not done by then is done by the next owner.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -94,6 +96,8 @@ struct Partition {
     id: u64,
     writer: Writer,
     uploader: Uploader,
+    /// The offset of a record that was asked for again and must be the next one.
+    awaited: Option<i64>,
 }
 
 impl S3SinkTask {
@@ -162,7 +166,8 @@ impl S3SinkTask {
         let surroundings = self.running().surroundings.clone();
         let (uploader, commands) = Uploader::start(surroundings, partition.clone(), id);
         let writer = Writer::new(partition.clone(), next, self.rules.clone(), commands);
-        if let Some(old) = self.partitions.insert(partition.clone(), Partition { id, writer, uploader }) {
+        let new = Partition { id, writer, uploader, awaited: None };
+        if let Some(old) = self.partitions.insert(partition.clone(), new) {
             self.abandoned.push(old.uploader);
         }
     }
@@ -171,9 +176,31 @@ impl S3SinkTask {
     /// too. What is durable is found in the store.
     fn begin_anew(&mut self, partition: &TopicPartition) {
         let Some(found) = self.partitions.get(partition) else { return };
-        let frontier = found.writer.frontier();
+        let (frontier, next) = (found.writer.frontier(), found.writer.next());
         self.assign(partition, frontier);
+        if let Some(found) = self.partitions.get_mut(partition) {
+            // A frontier behind which records were taken is the offset of one of them.
+            found.awaited = (frontier < next).then_some(frontier);
+        }
         self.running().context.rewind(partition, frontier);
+    }
+
+    /// Makes sure that nothing was left out after a rewind: what was asked for again has been there once.
+    fn check_rewound(&mut self, batch: &SinkBatch) -> Result<()> {
+        let Some(found) = self.partitions.get_mut(&batch.partition) else { return Ok(()) };
+        let Some(awaited) = found.awaited else { return Ok(()) };
+        let first = batch.records.first().map_or(batch.next_offset, SinkRecord::offset);
+        if first > awaited {
+            return Err(Error::fatal(format!(
+                "the record at offset {awaited} was asked for again, but the next one has offset {first}; a restart reads \
+                 from the committed offset on"
+            ))
+            .with("partition", &batch.partition));
+        }
+        if batch.next_offset > awaited {
+            found.awaited = None;
+        }
+        Ok(())
     }
 
     /// Looks at everything that the uploaders have told meanwhile.
@@ -184,10 +211,15 @@ impl S3SinkTask {
     }
 
     /// Waits for an uploader to tell something. Some uploader must have work.
-    async fn absorb_next(&mut self) {
-        let event = self.running().events.recv().await.expect("this task holds a sender too");
-        self.handle(event);
-        self.absorb();
+    async fn absorb_next(&mut self) -> Result<()> {
+        match tokio::time::timeout(PATIENCE, self.running().events.recv()).await {
+            Ok(event) => {
+                self.handle(event.expect("this task holds a sender too"));
+                self.absorb();
+                Ok(())
+            }
+            Err(_) => Err(Error::retriable(format!("no upload has ended within {PATIENCE:?}"))),
+        }
     }
 
     fn handle(&mut self, event: Event) {
@@ -214,9 +246,9 @@ impl S3SinkTask {
         }
     }
 
-    /// Tells of failed uploads. A failure is told once; after that the caller waits here for the next attempt's end, so that
-    /// it is the store that sets the pace.
-    async fn check_uploads(&mut self, only: Option<&TopicPartition>) -> Result<()> {
+    /// Tells of failed uploads. A failure is told once; after that a caller that can wait does so for the next attempt's end,
+    /// so that it is the store that sets the pace.
+    async fn check_uploads(&mut self, only: Option<&TopicPartition>, wait: bool) -> Result<()> {
         loop {
             let mut troubled = false;
             for (partition, found) in &mut self.partitions {
@@ -227,10 +259,10 @@ impl S3SinkTask {
                     troubled |= found.writer.is_troubled();
                 }
             }
-            if !troubled {
+            if !troubled || !wait {
                 return Ok(());
             }
-            self.absorb_next().await;
+            self.absorb_next().await?;
         }
     }
 
@@ -238,11 +270,11 @@ impl S3SinkTask {
     async fn drain(&mut self) -> Result<()> {
         self.absorb();
         loop {
-            self.check_uploads(None).await?;
+            self.check_uploads(None, true).await?;
             if !self.partitions.values().any(|found| found.writer.is_uploading()) {
                 return Ok(());
             }
-            self.absorb_next().await;
+            self.absorb_next().await?;
         }
     }
 
@@ -251,7 +283,7 @@ impl S3SinkTask {
         let deadline = Instant::now() + CLOSING_PATIENCE;
         self.absorb();
         while self.partitions.values().any(|found| found.writer.is_uploading() && !found.writer.is_troubled()) {
-            if tokio::time::timeout_at(deadline, self.absorb_next()).await.is_err() {
+            if !matches!(tokio::time::timeout_at(deadline, self.absorb_next()).await, Ok(Ok(()))) {
                 tracing::info!("uploads are still in progress; the next owner of the partitions finishes them");
                 return;
             }
@@ -326,10 +358,10 @@ impl S3SinkTask {
                 return Ok(false);
             };
             if found.writer.is_full() {
-                self.check_uploads(Some(partition)).await?;
+                self.check_uploads(Some(partition), true).await?;
                 if self.partitions.get(partition).is_some_and(|found| found.id == id && found.writer.is_full()) {
                     self.report_memory();
-                    self.absorb_next().await;
+                    self.absorb_next().await?;
                 }
                 continue;
             }
@@ -400,7 +432,10 @@ impl SinkTask for S3SinkTask {
             return Err(Error::fatal("records of a partition that is not open").with("partition", partition));
         };
         self.absorb();
-        self.check_uploads(Some(partition)).await?;
+        self.check_uploads(Some(partition), true).await?;
+        if self.partitions.get(partition).is_some_and(|found| found.id == id) {
+            self.check_rewound(&batch)?;
+        }
         self.rotate_by_clock();
         for record in &batch.records {
             // After an error the same batch comes again; what was taken then is known by its offset.
@@ -439,7 +474,7 @@ impl SinkTask for S3SinkTask {
     async fn flush(&mut self, reason: FlushReason) -> Result<Positions> {
         self.absorb();
         match reason {
-            FlushReason::Interval => self.check_uploads(None).await?,
+            FlushReason::Interval => self.check_uploads(None, false).await?,
             FlushReason::Pressure => {
                 self.cut_largest();
                 self.drain().await?;
@@ -468,7 +503,7 @@ impl SinkTask for S3SinkTask {
     async fn tick(&mut self) -> Result<()> {
         self.absorb();
         self.rotate_by_clock();
-        let result = self.check_uploads(None).await;
+        let result = self.check_uploads(None, false).await;
         self.report_memory();
         let abandoned = self.abandoned.drain(..).map(Uploader::abandon);
         futures::future::join_all(abandoned).await;

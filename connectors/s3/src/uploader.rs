@@ -5,7 +5,7 @@
 //! that our own plan gave it, a later attempt would write those records twice. So the next creation begins when the one
 //! before is confirmed; speed comes from many partitions at once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -120,7 +120,7 @@ async fn run(
     mut commands: mpsc::UnboundedReceiver<Command>,
     cancelled: oneshot::Receiver<()>,
 ) {
-    let mut uploads = HashMap::new();
+    let mut uploads = BTreeMap::new();
     let tell = |what| {
         // Nobody listens any more when the task has stopped.
         let _ = surroundings.events.send(Event { partition: partition.clone(), writer, what });
@@ -138,7 +138,7 @@ async fn run(
 async fn work(
     surroundings: &Surroundings,
     commands: &mut mpsc::UnboundedReceiver<Command>,
-    uploads: &mut HashMap<u64, Box<dyn MultipartUpload>>,
+    uploads: &mut BTreeMap<u64, Box<dyn MultipartUpload>>,
     tell: &impl Fn(What),
 ) {
     while let Some(command) = commands.recv().await {
@@ -169,7 +169,7 @@ async fn work(
 
 async fn attempt(
     surroundings: &Surroundings,
-    uploads: &mut HashMap<u64, Box<dyn MultipartUpload>>,
+    uploads: &mut BTreeMap<u64, Box<dyn MultipartUpload>>,
     command: &Command,
 ) -> Result<Outcome> {
     let _permit = surroundings.permits.acquire().await.expect("the semaphore is never closed");
