@@ -1,0 +1,17 @@
+//! Does it work for the person who uses it? Every test starts the binary, with files such as a user writes, and reads what a
+//! user would read. One file for each thing they rely on.
+
+mod bad_input;
+mod batch_leg;
+mod broker_gone;
+mod chains;
+mod configuration;
+mod databases;
+mod dead_letters;
+mod kafka_connect_files;
+mod metrics;
+mod real_rows;
+mod secrets;
+mod state_folder;
+mod stop_and_resume;
+mod topics;
