@@ -12,7 +12,7 @@ use crate::plugins::config_providers::{Providers, built_in_mentioned_in};
 
 use super::diagnostics::Diagnostics;
 use super::keys::{CLIENT_KEYS, is_client_key, is_unused_worker_key};
-use super::nearest::did_you_mean;
+use super::nearest::{did_you_mean, nearest};
 use super::options::{CommonConfig, ExactlyOnce, SinkConfig, SourceConfig};
 use super::section::{Entry, Raw, Section};
 use super::{
@@ -67,6 +67,8 @@ struct Options<'a> {
     section: &'a Section,
     prefix: String,
     entries: Vec<(&'a str, &'a Entry)>,
+    /// What unknown keys were probably meant to be: not to be called missing as well.
+    meant: HashSet<String>,
 }
 
 const CONNECTOR_KINDS: [PluginKind; 2] = [PluginKind::Source, PluginKind::Sink];
@@ -182,7 +184,9 @@ impl Checker<'_> {
             let plugin = match self.registry.find(&[PluginKind::ConfigProvider], class) {
                 Ok(plugin) => plugin,
                 Err(_) if section.text(&class_key).is_none() => {
-                    self.error(section, &class_key, "is required and has no default");
+                    let place = section.place_of("config.providers").0;
+                    let written = format!("{}{class_key}", section.prefix);
+                    self.diagnostics.error(&place, written, "is required and has no default");
                     continue;
                 }
                 Err(error) => {
@@ -252,20 +256,23 @@ impl Checker<'_> {
 
     /// Checks a plugin's options and makes one, to see whether it can be made. `class_key` is where mistakes go that belong to
     /// no single option.
-    fn plugin(&mut self, plugin: Plugin, options: Options<'_>, class_key: &str) -> Option<PluginConfig> {
+    fn plugin(&mut self, plugin: Plugin, mut options: Options<'_>, class_key: &str) -> Option<PluginConfig> {
         let definition = (plugin.definition)();
         let before = self.diagnostics.errors.len();
         for (key, entry) in &options.entries {
             if definition.find(key).is_none() {
-                let hint = match did_you_mean(key, names(&definition)) {
-                    hint if !hint.is_empty() => hint.replacen('\'', &format!("'{}", options.prefix), 1),
-                    _ if definition.keys.is_empty() => format!("; '{}' has no options", plugin.name),
-                    _ => format!("; '{}' knows {}", plugin.name, names(&definition).collect::<Vec<_>>().join(", ")),
+                let hint = match nearest(key, names(&definition)) {
+                    Some(meant) => {
+                        options.meant.insert(meant.to_owned());
+                        format!("; did you mean '{}{meant}'?", options.prefix)
+                    }
+                    None if definition.keys.is_empty() => format!("; '{}' has no options", plugin.name),
+                    None => format!("; '{}' knows {}", plugin.name, names(&definition).collect::<Vec<_>>().join(", ")),
                 };
                 self.diagnostics.error(&entry.place, entry.written.clone(), format!("unknown key{hint}"));
             }
         }
-        self.values(&definition, &options);
+        self.values(&definition, &options, class_key);
         let properties = options.properties();
         let unresolved = properties.iter().any(|(_, text)| self.providers.mentioned_in(text));
         if before == self.diagnostics.errors.len() && !unresolved {
@@ -289,12 +296,17 @@ impl Checker<'_> {
     }
 
     /// Checks each value against the option's type, bounds and choices, and that nothing is missing.
-    fn values(&mut self, definition: &ConfigDef, options: &Options<'_>) {
+    /// What is missing is missing where `class_key` stands, or at the section's beginning where it is no key.
+    fn values(&mut self, definition: &ConfigDef, options: &Options<'_>, class_key: &str) {
         for option in &definition.keys {
             let mut set = options.entries.iter().filter(|(key, _)| option.matches(key)).peekable();
-            if option.required && set.peek().is_none() {
+            if option.required && set.peek().is_none() && !options.meant.contains(&option.display_name()) {
                 let key = format!("{}{}", options.prefix, option.display_name());
-                self.error(options.section, &key, "is required and has no default");
+                if !options.section.unreadable.contains(&key) {
+                    let place = options.section.place_of(class_key).0;
+                    let written = format!("{}{key}", options.section.prefix);
+                    self.diagnostics.error(&place, written, "is required and has no default");
+                }
             }
             for (_, entry) in set {
                 self.placeholder_of_nobody(entry);
@@ -568,7 +580,7 @@ impl Checker<'_> {
 
         // Every key belongs to somebody.
         let mut framework = Properties::new();
-        let mut own = Options { section, prefix: String::new(), entries: Vec::new() };
+        let mut own = Options { section, prefix: String::new(), entries: Vec::new(), meant: HashSet::new() };
         for entry in &section.entries {
             let key = entry.key.as_str();
             if common.find(key).is_some() || of_kind.is_some_and(|definition| definition.find(key).is_some()) {
@@ -589,7 +601,20 @@ impl Checker<'_> {
                 if definition.find(key).is_some() {
                     own.entries.push((key, entry));
                 } else {
-                    let message = unknown_connector_key(key, plugin.as_ref(), definition, &common, of_kind);
+                    let known = names(definition).chain(names(&common)).chain(of_kind.into_iter().flat_map(names));
+                    let message = match nearest(key, known) {
+                        _ if WorkerConfig::definition().find(key).is_some() => {
+                            "is an option of the worker, not of a connector".to_owned()
+                        }
+                        Some(meant) => {
+                            own.meant.insert(meant.to_owned());
+                            format!("unknown key; did you mean '{meant}'?")
+                        }
+                        None => {
+                            let name = plugin.as_ref().map_or("NAME", |plugin| plugin.name);
+                            format!("unknown key; `ottla plugins describe {name}` lists what there is")
+                        }
+                    };
                     self.diagnostics.error(&entry.place, entry.written.clone(), message);
                 }
             }
@@ -600,11 +625,7 @@ impl Checker<'_> {
         }
         let common = self.read::<CommonConfig>(section, &framework);
         let sink = match kind {
-            Some(PluginKind::Sink) => {
-                let input =
-                    self.sink_input(section, worker_section, &framework, common.as_ref().map(|common| &common.errors));
-                Some(input)
-            }
+            Some(PluginKind::Sink) => Some(self.sink_input(section, worker_section, &framework)),
             _ => None,
         };
         if kind == Some(PluginKind::Source) {
@@ -615,8 +636,8 @@ impl Checker<'_> {
         let value_converter = self.connector_converter(section, "value.converter", worker);
         let chain = self.stages(section, chains);
         if let (Some(definition), Some(plugin)) = (&own_definition, &plugin) {
-            self.values(definition, &own);
-            self.validate(section, plugin);
+            self.values(definition, &own, "");
+            self.validate(section, plugin, &own.meant);
         }
 
         if before != self.diagnostics.errors.len() {
@@ -651,7 +672,7 @@ impl Checker<'_> {
             self.error(section, "name", "must not be empty");
         } else if section.name.chars().any(char::is_control) {
             self.error(section, "name", "must not hold control characters");
-        } else if section.text("name").is_some_and(|name| name != section.name) {
+        } else if !section.prefix.is_empty() && section.text("name").is_some_and(|name| name != section.name) {
             let message = format!("must be '{}', as its table is called, or be left out", section.name);
             self.error(section, "name", message);
         }
@@ -672,21 +693,20 @@ impl Checker<'_> {
     }
 
     /// What a sink reads, with Kafka Connect's messages.
-    fn sink_input(
-        &mut self,
-        section: &Section,
-        worker: Option<&Section>,
-        framework: &Properties,
-        errors: Option<&ErrorsConfig>,
-    ) -> Option<SinkInput> {
+    fn sink_input(&mut self, section: &Section, worker: Option<&Section>, framework: &Properties) -> Option<SinkInput> {
         let text = |key: &str| framework.get(key).map(str::trim).filter(|text| !text.is_empty());
-        let dead_letters = errors.and_then(|errors| errors.dead_letter_topic.as_deref()).map(str::trim);
-        let dead_letters = dead_letters.filter(|topic| !topic.is_empty());
         let dead_letters_key = "errors.deadletterqueue.topic.name";
+        let dead_letters = text(dead_letters_key);
         let subscription = match (text("topics"), text("topics.regex")) {
             (Some(_), Some(_)) => {
                 let message = "topics and topics.regex are mutually exclusive options, but both are set.";
                 self.error(section, "topics", message);
+                None
+            }
+            (None, None)
+                if ["topics", "topics.regex"].iter().any(|key| section.unreadable.iter().any(|other| other == key)) =>
+            {
+                // Said already.
                 None
             }
             (None, None) => {
@@ -848,7 +868,7 @@ impl Checker<'_> {
     }
 
     /// What the connector itself has to say, about options whose values are known by now.
-    fn validate(&mut self, section: &Section, plugin: &Plugin) {
+    fn validate(&mut self, section: &Section, plugin: &Plugin, meant: &HashSet<String>) {
         let mut properties = section.properties();
         properties.set("name", section.name.as_str());
         let errors = match plugin.constructor {
@@ -864,7 +884,7 @@ impl Checker<'_> {
                     && said.line == place.line
             });
             let unresolved = properties.get(&error.key).is_some_and(|text| self.providers.mentioned_in(text));
-            if !said && !unresolved {
+            if !said && !unresolved && !meant.contains(&error.key) && !section.unreadable.contains(&error.key) {
                 self.diagnostics.error(&place, written, error.message);
             }
         }
@@ -876,7 +896,7 @@ impl<'a> Options<'a> {
         let entries =
             section.entries.iter().filter_map(|entry| Some((entry.key.strip_prefix(prefix.as_str())?, entry)));
         let entries = entries.filter(|(rest, _)| !reserved(rest)).collect();
-        Self { section, prefix, entries }
+        Self { section, prefix, entries, meant: HashSet::new() }
     }
 
     fn properties(&self) -> Properties {
@@ -904,23 +924,4 @@ fn is_framework_prefixed(key: &str) -> bool {
 fn is_connector_key(key: &str) -> bool {
     let definitions = [CommonConfig::definition(), SinkConfig::definition(), SourceConfig::definition()];
     definitions.iter().any(|definition| definition.find(key).is_some()) || is_framework_prefixed(key)
-}
-
-fn unknown_connector_key(
-    key: &str,
-    plugin: Option<&Plugin>,
-    own: &ConfigDef,
-    common: &ConfigDef,
-    of_kind: Option<&ConfigDef>,
-) -> String {
-    if WorkerConfig::definition().find(key).is_some() {
-        return "is an option of the worker, not of a connector".to_owned();
-    }
-    let known = names(own).chain(names(common)).chain(of_kind.into_iter().flat_map(names));
-    let hint = did_you_mean(key, known);
-    if hint.is_empty() {
-        let name = plugin.map_or("NAME", |plugin| plugin.name);
-        return format!("unknown key; `ottla plugins describe {name}` lists what there is");
-    }
-    format!("unknown key{hint}")
 }

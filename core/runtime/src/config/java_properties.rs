@@ -34,9 +34,12 @@ pub(crate) fn parse(text: &str) -> Parsed {
             logical.push_str(next.trim_start_matches(BLANKS));
         }
         let (key, value) = split(&logical);
+        let mistakes = parsed.errors.len();
         let property =
             Property { key: unescape(key, line, &mut parsed), value: unescape(value, line, &mut parsed), line };
-        parsed.properties.push(property);
+        if parsed.errors.len() == mistakes {
+            parsed.properties.push(property);
+        }
     }
     parsed
 }

@@ -256,6 +256,7 @@ impl Loader {
         let (flat, mistakes) = flatten(members);
         for (line, key, message) in mistakes {
             self.diagnostics.error(&file.at(line), format!("{prefix}{key}"), message);
+            section.unreadable.push(key);
         }
         for flat in flat {
             let entry = section.entry(flat.key, flat.value, Some(flat.line));

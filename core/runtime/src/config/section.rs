@@ -22,6 +22,8 @@ pub(crate) struct Section {
     /// Where it begins: the place of what is missing.
     pub(crate) place: Place,
     pub(crate) entries: Vec<Entry>,
+    /// Keys whose values could not be read, which was reported: they are not missing as well.
+    pub(crate) unreadable: Vec<String>,
 }
 
 /// One key and its value.
@@ -36,7 +38,7 @@ pub(crate) struct Entry {
 
 impl Section {
     pub(crate) fn new(name: impl Into<String>, prefix: impl Into<String>, place: Place) -> Self {
-        Self { name: name.into(), prefix: prefix.into(), place, entries: Vec::new() }
+        Self { name: name.into(), prefix: prefix.into(), place, entries: Vec::new(), unreadable: Vec::new() }
     }
 
     /// An entry of this section, as its own file writes it.

@@ -136,12 +136,10 @@ impl fmt::Display for NotFound {
         match self {
             Self::Unknown { name, wanted, nearest, known } => {
                 write!(f, "no {} is called '{name}'", describe(wanted))?;
-                if let Some(nearest) = nearest {
-                    write!(f, "; did you mean '{nearest}'?")?;
-                }
-                match known.len() {
-                    0 => write!(f, " (there is none)"),
-                    _ => write!(f, " (there are {})", known.join(", ")),
+                match nearest {
+                    Some(nearest) => write!(f, "; did you mean '{nearest}'?"),
+                    None if known.is_empty() => write!(f, "; there is none"),
+                    None => write!(f, "; there are {}", known.join(", ")),
                 }
             }
             Self::OtherKind { name, kind, wanted } => {
@@ -190,10 +188,8 @@ mod tests {
     fn what_is_not_found_is_explained() {
         let connectors = [PluginKind::Source, PluginKind::Sink];
         let message = |name: &str| registry().find(&connectors, name).unwrap_err().to_string();
-        assert_eq!(
-            message("s3-snk"),
-            "no connector is called 's3-snk'; did you mean 's3-sink'? (there are s3-sink, file-sink, other-file-sink)"
-        );
+        assert_eq!(message("s3-snk"), "no connector is called 's3-snk'; did you mean 's3-sink'?");
+        assert_eq!(message("kudu"), "no connector is called 'kudu'; there are s3-sink, file-sink, other-file-sink");
         assert_eq!(message("replace-field"), "'replace-field' is a transformation, not a connector");
         assert_eq!(
             message("FileStreamSink"),
@@ -202,7 +198,7 @@ mod tests {
         );
         assert_eq!(
             registry().find(&[PluginKind::Converter], "x").unwrap_err().to_string(),
-            "no converter is called 'x' (there is none)"
+            "no converter is called 'x'; there is none"
         );
     }
 }
