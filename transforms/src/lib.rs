@@ -4,22 +4,32 @@
 //! order of fields. The others are Kafka Connect's, under its names and keys. One file each; the comment at its head is
 //! the plugin's documentation, and the example in it is run by the tests.
 
+mod cast;
 mod combine_fields;
 mod concat_fields;
 mod date_pattern;
+mod deduplicate;
 mod drop_if_all_null;
 mod fields;
+mod insert_field;
 mod java_regex;
 mod key_or_value;
+mod mask_field;
 mod module_doc;
 mod null_if;
 mod parse_quantity;
 mod parse_timestamp;
 mod predicates;
+mod regex_router;
+mod replace_field;
+mod require_fields;
+mod requirements;
 mod schema_cache;
 mod select_fields;
+mod split_field;
 mod strip_prefix;
 mod text_list;
+mod timestamp_converter;
 
 use ottla_api::plugin::Plugin;
 
@@ -27,17 +37,31 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Every transformation and predicate of this crate.
 pub fn plugins() -> Vec<Plugin> {
-    vec![
-        combine_fields::plugin(),
-        concat_fields::plugin(),
-        drop_if_all_null::plugin(),
+    let mut plugins = vec![
+        // The cleaning rules.
         null_if::plugin(),
         parse_quantity::plugin(),
         parse_timestamp::plugin(),
-        select_fields::plugin(),
         strip_prefix::plugin(),
+        combine_fields::plugin(),
+        concat_fields::plugin(),
+        split_field::plugin(),
+        select_fields::plugin(),
+        require_fields::plugin(),
+        drop_if_all_null::plugin(),
+        deduplicate::plugin(),
+    ];
+    // Kafka Connect's.
+    plugins.extend(cast::plugins());
+    plugins.extend(insert_field::plugins());
+    plugins.extend(mask_field::plugins());
+    plugins.extend(replace_field::plugins());
+    plugins.extend(timestamp_converter::plugins());
+    plugins.extend([
+        regex_router::plugin(),
         predicates::has_header_key::plugin(),
         predicates::record_is_tombstone::plugin(),
         predicates::topic_name_matches::plugin(),
-    ]
+    ]);
+    plugins
 }
