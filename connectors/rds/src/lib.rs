@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+pub mod demo;
 mod emulator;
 mod error;
 mod python_random;

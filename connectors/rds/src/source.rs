@@ -363,21 +363,25 @@ impl SourceTask for BulkTask {
 
     async fn poll(&mut self) -> Result<SourcePoll> {
         let client = self.client.as_ref().ok_or_else(not_started)?;
-        let Some(current) = self.tables.last_mut() else { return Ok(SourcePoll::Finished) };
         let limit = self.config.batch_max_rows;
-        let page = client.page(&current.table, current.position.as_ref(), limit).await?;
-        // Nothing waits from here on, so that what was read is returned.
-        let ended = page.len() < limit;
-        let mut records = Vec::with_capacity(page.len());
-        for row in page {
-            let record = Record::new(current.topic.clone(), Value::Map(current.table.map(row.values)));
-            records.push(SourceRecord::new(record, current.partition.clone(), offset(&row.position)));
-            current.position = Some(row.position);
+        while let Some(current) = self.tables.last_mut() {
+            let page = client.page(&current.table, current.position.as_ref(), limit).await?;
+            // Nothing waits from here on unless there was nothing, so that what was read is returned.
+            let ended = page.len() < limit;
+            let mut records = Vec::with_capacity(page.len());
+            for row in page {
+                let record = Record::new(current.topic.clone(), Value::Map(current.table.map(row.values)));
+                records.push(SourceRecord::new(record, current.partition.clone(), offset(&row.position)));
+                current.position = Some(row.position);
+            }
+            if ended {
+                self.tables.pop();
+            }
+            if !records.is_empty() {
+                return Ok(SourcePoll::Records(records));
+            }
         }
-        if ended {
-            self.tables.pop();
-        }
-        Ok(SourcePoll::Records(records))
+        Ok(SourcePoll::Finished)
     }
 
     async fn stop(&mut self) -> Result<()> {

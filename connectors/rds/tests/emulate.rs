@@ -86,28 +86,6 @@ async fn an_offset_that_cannot_be_read_stops_the_task() {
 }
 
 #[tokio::test]
-async fn dropped_polls_lose_nothing() {
-    let state = tempfile::tempdir().unwrap();
-    let properties = emulate("emulator", &[("emulate.rounds", "200"), ("batch.max.rows", "9")]);
-    let all = run(&properties, state.path()).await;
-
-    let mut task = started(&properties, &Arc::default(), state.path()).await.unwrap();
-    let (mut records, mut dropped) = (Vec::new(), 0);
-    loop {
-        // Polls get between nothing and some time, so that they are dropped at different places.
-        let patience = Duration::from_micros(50 * (dropped % 40));
-        match tokio::time::timeout(patience, task.poll()).await {
-            Err(_) => dropped += 1,
-            Ok(Ok(SourcePoll::Records(some))) => records.extend(some),
-            Ok(Ok(SourcePoll::Finished)) => break,
-            Ok(Err(error)) => panic!("{error}"),
-        }
-    }
-    assert!(dropped > 50, "only {dropped} polls were dropped");
-    assert!(records == all, "{} records, expected {}", records.len(), all.len());
-}
-
-#[tokio::test]
 async fn the_original_pace_sleeps_as_drawn_and_a_dropped_poll_does_not_sleep_again() {
     let state = tempfile::tempdir().unwrap();
     let properties = emulate("emulator", &[("emulate.rounds", "6"), ("emulate.pace", "original")]);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)] // Each test file uses a part of it.
 
+pub mod proxy;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -114,4 +116,15 @@ pub fn field<'a>(record: &'a SourceRecord, name: &str) -> &'a Value {
         Payload::Data { value, .. } => value.field(name).unwrap_or_else(|| panic!("no field {name} in {value:?}")),
         Payload::Json(_) => panic!("text"),
     }
+}
+
+/// Runs statements in a SQLite file, made where there is none.
+pub async fn sql(url: &str, statements: &[&str]) {
+    use sqlx::ConnectOptions;
+    let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
+    let mut connection = options.create_if_missing(true).connect().await.unwrap();
+    for statement in statements {
+        sqlx::query(sqlx::AssertSqlSafe(*statement)).execute(&mut connection).await.unwrap();
+    }
+    sqlx::Connection::close(connection).await.unwrap();
 }
