@@ -15,7 +15,7 @@ pub(crate) fn report(status: &WorkerStatus, outcome: &Outcome, took: Duration) -
     let connectors = status.connectors();
     let mut text = String::new();
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["connector", "class", "read", "dropped", "failed", "written", "objects", "bytes", "state"]);
     for index in 2..=7 {
         if let Some(column) = table.column_mut(index) {
