@@ -246,9 +246,9 @@ impl S3SinkTask {
         }
     }
 
-    /// Tells of failed uploads. A failure is told once; after that a caller that can wait does so for the next attempt's end,
-    /// so that it is the store that sets the pace.
-    async fn check_uploads(&mut self, only: Option<&TopicPartition>, wait: bool) -> Result<()> {
+    /// Tells of failed uploads. A failure is told once; after that the caller waits here for the next attempt's end, so that
+    /// it is the store that sets the pace, and the runtime shows for how long that has been going on.
+    async fn check_uploads(&mut self, only: Option<&TopicPartition>) -> Result<()> {
         loop {
             let mut troubled = false;
             for (partition, found) in &mut self.partitions {
@@ -259,7 +259,7 @@ impl S3SinkTask {
                     troubled |= found.writer.is_troubled();
                 }
             }
-            if !troubled || !wait {
+            if !troubled {
                 return Ok(());
             }
             self.absorb_next().await?;
@@ -270,7 +270,7 @@ impl S3SinkTask {
     async fn drain(&mut self) -> Result<()> {
         self.absorb();
         loop {
-            self.check_uploads(None, true).await?;
+            self.check_uploads(None).await?;
             if !self.partitions.values().any(|found| found.writer.is_uploading()) {
                 return Ok(());
             }
@@ -358,7 +358,7 @@ impl S3SinkTask {
                 return Ok(false);
             };
             if found.writer.is_full() {
-                self.check_uploads(Some(partition), true).await?;
+                self.check_uploads(Some(partition)).await?;
                 if self.partitions.get(partition).is_some_and(|found| found.id == id && found.writer.is_full()) {
                     self.report_memory();
                     self.absorb_next().await?;
@@ -432,7 +432,7 @@ impl SinkTask for S3SinkTask {
             return Err(Error::fatal("records of a partition that is not open").with("partition", partition));
         };
         self.absorb();
-        self.check_uploads(Some(partition), true).await?;
+        self.check_uploads(Some(partition)).await?;
         if self.partitions.get(partition).is_some_and(|found| found.id == id) {
             self.check_rewound(&batch)?;
         }
@@ -474,7 +474,7 @@ impl SinkTask for S3SinkTask {
     async fn flush(&mut self, reason: FlushReason) -> Result<Positions> {
         self.absorb();
         match reason {
-            FlushReason::Interval => self.check_uploads(None, false).await?,
+            FlushReason::Interval => self.check_uploads(None).await?,
             FlushReason::Pressure => {
                 self.cut_largest();
                 self.drain().await?;
@@ -503,7 +503,9 @@ impl SinkTask for S3SinkTask {
     async fn tick(&mut self) -> Result<()> {
         self.absorb();
         self.rotate_by_clock();
-        let result = self.check_uploads(None, false).await;
+        // A failure that will be tried again is for the next put or flush, which can show it.
+        let stopped = self.partitions.values_mut().find(|found| found.writer.is_stopped());
+        let result = stopped.and_then(|found| found.writer.take_trouble()).map_or(Ok(()), Err);
         self.report_memory();
         let abandoned = self.abandoned.drain(..).map(Uploader::abandon);
         futures::future::join_all(abandoned).await;

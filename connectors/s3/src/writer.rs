@@ -411,6 +411,15 @@ impl Writer {
         !matches!(self.trouble, Trouble::None)
     }
 
+    /// True where there will be no other attempt.
+    pub(crate) fn is_stopped(&self) -> bool {
+        match &self.trouble {
+            Trouble::New(error) => !error.is_retriable(),
+            Trouble::Final => true,
+            Trouble::None | Trouble::Told => false,
+        }
+    }
+
     /// The position that may be committed. See the module.
     pub(crate) fn frontier(&self) -> i64 {
         let mut position = self.next;
@@ -570,5 +579,215 @@ fn same_schema(one: Option<&Arc<Schema>>, other: Option<&Arc<Schema>>) -> bool {
         (None, None) => true,
         (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_api::data::SchemaType;
+
+    use super::*;
+
+    /// A writer, the objects that exist, and what the writer sent to its uploader.
+    struct Bench {
+        writer: Writer,
+        commands: mpsc::UnboundedReceiver<Command>,
+        objects: BTreeMap<String, &'static str>,
+    }
+
+    impl Bench {
+        fn new(flush_size: u64, objects: &[(i64, &'static str)]) -> Self {
+            let layout = Layout {
+                topics_dir: "d".into(),
+                directory_delimiter: "/".into(),
+                file_delimiter: "+".into(),
+                offset_digits: 3,
+            };
+            let objects = objects.iter().map(|(first, text)| (layout.key("a", 0, *first), *text)).collect();
+            let rules = Rules { layout, flush_size, rotate_interval: Some(1000), part_size: 1 << 20, recovery: true };
+            let (sender, commands) = mpsc::unbounded_channel();
+            let writer = Writer::new(TopicPartition::new("a", 0), 0, Arc::new(rules), sender);
+            Self { writer, commands, objects }
+        }
+
+        /// Offers a record until it is taken; true where it ended an existing object.
+        fn take(&mut self, topic: &str, offset: i64, timestamp: i64, schema: Option<&Arc<Schema>>) -> Result<bool> {
+            let (topic, text) = (Arc::from(topic), format!("{offset}\n"));
+            let line = Line { topic: &topic, offset, timestamp: Some(timestamp), schema, text: text.as_bytes() };
+            loop {
+                match self.writer.offer(&line)? {
+                    Offer::Taken => return Ok(false),
+                    Offer::Adopted { .. } => return Ok(true),
+                    Offer::Look(look) => {
+                        let chunk = self.objects.get(&look.key).map(|text| Chunk {
+                            bytes: Bytes::from_static(&text.as_bytes()[look.from as usize..]),
+                            total: text.len() as u64,
+                        });
+                        assert!(self.writer.looked(&line, look, chunk));
+                    }
+                }
+            }
+        }
+
+        fn put(&mut self, topic: &str, offset: i64) -> bool {
+            self.take(topic, offset, 0, None).unwrap()
+        }
+
+        /// The objects sent since the last call: name and contents.
+        fn sent(&mut self) -> Vec<(String, String, Box<Finish>)> {
+            let mut sent = Vec::new();
+            while let Ok(Command::Finish(finish)) = self.commands.try_recv() {
+                let text = String::from_utf8(finish.body.to_vec()).unwrap();
+                sent.push((finish.object.key.clone(), text.replace('\n', " "), Box::new(finish)));
+            }
+            sent
+        }
+
+        fn names(&mut self) -> Vec<(String, String)> {
+            self.sent().into_iter().map(|(key, text, _)| (key, text)).collect()
+        }
+    }
+
+    fn named(key: &str, text: &str) -> (String, String) {
+        (key.to_owned(), text.to_owned())
+    }
+
+    #[test]
+    fn flush_size_counts_the_records_of_all_lanes_which_end_together() {
+        let mut bench = Bench::new(3, &[]);
+        bench.put("b", 0);
+        bench.put("a", 1);
+        bench.put("a", 2);
+        bench.put("a", 3);
+        assert_eq!(
+            bench.names(),
+            [named("d/b/partition=0/b+0+000.json", "0 "), named("d/a/partition=0/a+0+001.json", "1 2 ")]
+        );
+    }
+
+    #[test]
+    fn record_time_and_a_new_schema_end_files() {
+        let mut bench = Bench::new(100, &[]);
+        let (one, same) = (Schema::of(SchemaType::String), Schema::of(SchemaType::String));
+        for (offset, timestamp, schema) in [
+            (0, 5000, None),
+            (1, 5999, None),
+            (2, 6000, None),
+            (3, 6001, Some(&one)),
+            (4, 6002, Some(&same)),
+            (5, 6003, Some(&Schema::of(SchemaType::Int64))),
+            (6, 6004, None),
+        ] {
+            bench.take("a", offset, timestamp, schema).unwrap();
+        }
+        bench.writer.cut();
+        let texts: Vec<String> = bench.names().into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["0 1 ", "2 ", "3 4 ", "5 ", "6 "]);
+    }
+
+    #[test]
+    fn existing_objects_are_adopted_one_after_the_other_until_a_name_is_free() {
+        let mut bench = Bench::new(2, &[(0, "0\n1\n2\n"), (5, "5\n")]);
+        assert_eq!([0, 1, 2, 5, 6, 7].map(|offset| bench.put("a", offset)), [false, false, true, true, false, false]);
+        assert_eq!(bench.names(), [named("d/a/partition=0/a+0+006.json", "6 7 ")]);
+        assert_eq!(bench.writer.frontier(), 6);
+    }
+
+    #[test]
+    fn a_difference_names_object_and_place_and_shows_no_contents() {
+        let mut bench = Bench::new(2, &[(0, "0\n9\n")]);
+        bench.put("a", 0);
+        let error = bench.take("a", 1, 0, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fatal);
+        assert!(
+            error.to_string().starts_with(
+                "object d/a/partition=0/a+0+000.json exists and holds other records than the topic: at byte 2 it differs \
+                 from the record at offset 1. Nothing was overwritten or skipped."
+            ),
+            "{error}"
+        );
+        let error = Bench::new(2, &[(10, "1")]).take("a", 10, 0, None).unwrap_err();
+        assert!(error.message().contains("at byte 0 the record at offset 10 has 3 bytes, and the object ends after 1"));
+        let error = Bench::new(2, &[(0, "")]).take("a", 0, 0, None).unwrap_err();
+        assert!(error.message().contains("exists and is empty"), "{error}");
+    }
+
+    #[test]
+    fn an_object_that_goes_on_behind_the_topic_is_an_error_only_at_the_end() {
+        let mut bench = Bench::new(2, &[(0, "0\n1\n2\n")]);
+        bench.put("a", 0);
+        assert_eq!(bench.writer.frontier(), 0);
+        let error = bench.writer.check_ended().unwrap_err();
+        assert!(
+            error.message().contains("after the record at offset 0 it has 4 more bytes, from byte 2 on"),
+            "{error}"
+        );
+        bench.put("a", 1);
+        assert!(bench.put("a", 2));
+        bench.writer.check_ended().unwrap();
+        assert_eq!(bench.writer.frontier(), 3);
+    }
+
+    /// Lane `a` has 0 and 2 in one durable object when lane `b` still waits with 1. Were 1 committed, an attempt that starts
+    /// there would begin an object of lane `a` at 2, and write it a second time.
+    #[test]
+    fn the_frontier_lies_in_no_object_of_any_lane() {
+        let mut bench = Bench::new(3, &[]);
+        bench.put("a", 0);
+        bench.put("b", 1);
+        bench.put("a", 2);
+        let sent = bench.sent();
+        let mut created = sent.into_iter().map(|(_, _, finish)| What::Created(finish));
+        assert!(bench.writer.uploaded(&mut created.next().unwrap()));
+        assert_eq!(bench.writer.frontier(), 0);
+        assert!(bench.writer.uploaded(&mut created.next().unwrap()));
+        assert_eq!(bench.writer.frontier(), 3);
+        assert_eq!((bench.writer.buffered(), bench.writer.is_uploading()), (0, false));
+    }
+
+    #[test]
+    fn records_that_need_no_delivery_move_the_frontier_when_nothing_is_open() {
+        let mut bench = Bench::new(2, &[]);
+        bench.writer.pass(4);
+        assert_eq!(bench.writer.frontier(), 4);
+        bench.put("a", 4);
+        bench.writer.pass(9);
+        assert_eq!((bench.writer.frontier(), bench.writer.next()), (4, 9));
+    }
+
+    #[test]
+    fn parts_leave_memory_before_the_file_ends() {
+        let mut bench = Bench::new(1000, &[]);
+        Arc::get_mut(&mut bench.writer.rules).unwrap().part_size = 4;
+        for offset in 0..5 {
+            bench.put("a", offset);
+        }
+        bench.writer.cut();
+        let mut carried = Vec::new();
+        while let Ok(command) = bench.commands.try_recv() {
+            carried.push(match command {
+                Command::Part { body, .. } => (body, false),
+                Command::Finish(finish) => {
+                    assert!(finish.in_parts);
+                    assert_eq!(finish.length, 10);
+                    (finish.body, true)
+                }
+            });
+        }
+        let carried: Vec<(&[u8], bool)> = carried.iter().map(|(body, ends)| (body.as_ref(), *ends)).collect();
+        assert_eq!(carried, [(b"0\n1\n".as_slice(), false), (b"2\n3\n", false), (b"4\n", true)]);
+    }
+
+    #[test]
+    fn a_failed_upload_is_told_once_and_a_final_one_always() {
+        let mut bench = Bench::new(1, &[]);
+        assert!(bench.writer.uploaded(&mut What::Failed(Error::retriable("slow down"))));
+        assert_eq!(bench.writer.take_trouble().unwrap().message(), "slow down");
+        assert!(bench.writer.take_trouble().is_none() && bench.writer.is_troubled());
+        assert!(bench.writer.uploaded(&mut What::PartStored { held: 0 }));
+        assert!(!bench.writer.is_troubled());
+        assert!(bench.writer.uploaded(&mut What::Failed(Error::config("no such bucket"))));
+        assert_eq!(bench.writer.take_trouble().unwrap().message(), "no such bucket");
+        assert_eq!(bench.writer.take_trouble().unwrap().kind(), ErrorKind::Fatal);
     }
 }
