@@ -3,6 +3,7 @@
 //! Nothing here knows the product's code. A check reads what a user would read: files, objects, topics, committed offsets,
 //! exit codes and words.
 
+pub mod broker;
 pub mod cleaning;
 pub mod config;
 pub mod draws;

@@ -1,6 +1,8 @@
 //! Does it work for the person who uses it? Every test starts the binary, with files such as a user writes, and reads what a
 //! user would read. One file for each thing they rely on.
 
+#![allow(clippy::print_stdout, reason = "what a test prints is shown where it fails, and with --nocapture")]
+
 mod bad_input;
 mod batch_leg;
 mod broker_gone;
