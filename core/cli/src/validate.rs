@@ -101,8 +101,7 @@ fn lines(connector: &ConnectorConfig, configuration: &Configuration) -> Vec<(&'s
     let converters = (connector.key_converter.plugin.name, connector.value_converter.plugin.name);
     lines.push(("converters", format!("key {}, value {}", converters.0, converters.1)));
     if !connector.chain.is_empty() {
-        let stages = connector.chain.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>();
-        lines.push(("transformations", stages.join(" > ")));
+        lines.push(("transformations", stages(connector)));
     }
     if let Some(destination) = destination(connector) {
         lines.push(("writes to", destination));
@@ -125,6 +124,20 @@ fn lines(connector: &ConnectorConfig, configuration: &Configuration) -> Vec<(&'s
         lines.push(("", promise.split_whitespace().collect::<Vec<_>>().join(" ")));
     }
     lines
+}
+
+/// The stages in order, those of a chain in brackets after its name.
+fn stages(connector: &ConnectorConfig) -> String {
+    let names = connector.chain.iter().map(|stage| match stage.name.split_once('/') {
+        Some((chain, name)) => (Some(chain), name),
+        None => (None, stage.name.as_str()),
+    });
+    let names = names.collect::<Vec<_>>();
+    let groups = names.chunk_by(|(a, _), (b, _)| a == b).map(|group| {
+        let stages = group.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ");
+        group[0].0.map_or(stages.clone(), |chain| format!("{chain} ({stages})"))
+    });
+    groups.collect::<Vec<_>>().join(" > ")
 }
 
 /// Where a sink's data will lie, if that can be said before placeholders are resolved.

@@ -8,7 +8,7 @@
 //! | `java_properties.rs`, `toml.rs`, `json.rs` | the three syntaxes |
 //! | `tree.rs`, `section.rs` | nested tables to flat keys, each with its place |
 //! | `load.rs` | files, folders and overrides to worker, connectors and chains |
-//! | `check.rs`, `options.rs`, `keys.rs` | every key and value checked; plugins found and tried |
+//! | `check/`, `options.rs`, `keys.rs` | every key and value checked; plugins found and tried |
 //! | `reference.rs` | the same definitions as a page |
 
 mod check;

@@ -40,7 +40,7 @@ pub fn reference(registry: &Registry) -> String {
 
 /// One plugin as Markdown: what it does, its other names, its options.
 pub fn describe(plugin: &Plugin, heading: &str) -> String {
-    let mut text = format!("{heading} {}\n\n{}\n", plugin.name, plugin.doc.trim());
+    let mut text = format!("{heading} {}\n\n{}\n", plugin.name, below(plugin.doc, heading));
     if !plugin.aliases.is_empty() {
         let aliases = plugin.aliases.iter().map(|alias| format!("`{alias}`")).collect::<Vec<_>>();
         let _ = write!(text, "\nAlso: {}\n", aliases.join(", "));
@@ -52,6 +52,16 @@ pub fn describe(plugin: &Plugin, heading: &str) -> String {
         table(&mut text, &definition);
     }
     text
+}
+
+/// A plugin's text with its own headings below `heading`.
+fn below(doc: &str, heading: &str) -> String {
+    let mut code = false;
+    let lines = doc.trim().lines().map(|line| {
+        code ^= line.starts_with("```");
+        if line.starts_with('#') && !code { format!("{heading}{line}") } else { line.to_owned() }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn section(page: &mut String, title: &str, definition: &ConfigDef) {
