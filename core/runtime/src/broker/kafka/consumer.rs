@@ -1,0 +1,1199 @@
+//! One member of a group: a thread that polls librdkafka, whatever the application does.
+//!
+//! The thread owns the consumer. It hands events over through an inbox and takes commands through a channel; questions that
+//! may take long (committed positions, offsets, topics) are asked beside it. So heartbeats, `max.poll.interval.ms` and
+//! rebalances are served while a sink writes for minutes.
+//!
+//! # Rebalances
+//!
+//! The protocol is cooperative: only partitions that move are touched. librdkafka waits until the application agrees.
+//!
+//! - *Assign* is agreed to at once, with nothing: the group need not wait until a sink has opened its partitions. Each
+//!   partition joins librdkafka's own list, and is fetched, when [`start_at`](GroupConsumer::start_at) has said from where.
+//! - *Revoke* is agreed to when the application has [released](GroupConsumer::release) all of it. Until then the partitions
+//!   are ours and commits for them count; librdkafka fetches nothing meanwhile, and the group waits (at most
+//!   `max.poll.interval.ms`).
+//! - *Lost* is agreed to at once.
+//!
+//! # A full inbox
+//!
+//! pauses all partitions. A pause throws away what librdkafka has fetched ahead (so that is kept small) and goes on at the
+//! position of what was polled. Polling never stops.
+//!
+//! # Positions
+//!
+//! Each partition knows the offset it expects next; what lies before is dropped. A rewind raises a barrier within librdkafka,
+//! so nothing that was fetched before can follow it. Transaction markers are no records: where a partition ends in some, an
+//! empty batch moves the position behind them.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use ottla_api::offset::{Positions, TopicPartition};
+use ottla_api::record::RawRecord;
+use ottla_api::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::sync::{Notify, oneshot};
+
+use super::context::{CommitAnswer, Connection, Context, Rebalance, kind_of, partition_list};
+use super::{PATIENCE, ask, committed_positions, is_missing, list_offsets, raw_record, topics_of};
+use crate::broker::{ConsumerEvent, ConsumerSpec, GroupConsumer, OffsetRange, StartPosition, Subscription};
+
+/// Bytes of batches that may wait for the application before fetching pauses; it resumes at a quarter of it. With what
+/// librdkafka holds (see `settings`), a consumer takes about 7 MiB, and 16 of them fit in 150 MB.
+const BUFFER_MAX: usize = 3 << 20;
+/// Bytes after which a batch is handed over although more records are there.
+const BATCH_BYTES: usize = 1 << 20;
+/// Records polled before commands are looked at again.
+const POLL_BURST: usize = 1000;
+/// The thread looks for work at least this often, should librdkafka's wake-up have been missed.
+const NAP: Duration = Duration::from_millis(50);
+/// How often topics are looked for, unless `topic.refresh.interval.ms` says otherwise.
+const TOPIC_REFRESH: Duration = Duration::from_secs(10);
+/// While there is trouble, how often it is found out whether the cluster answers.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause before a question that failed is asked again.
+const ASK_PAUSE: Duration = Duration::from_millis(500);
+/// How long leaving a group may take; afterwards the thread is left to itself.
+const CLOSE_MAX: Duration = Duration::from_secs(15);
+
+/// The application's side.
+pub(super) struct KafkaConsumer {
+    inbox: Arc<Inbox>,
+    commands: mpsc::Sender<Command>,
+    thread: Thread,
+}
+
+enum Command {
+    Start(Positions, oneshot::Sender<Result<()>>),
+    Pause(Vec<TopicPartition>, bool, oneshot::Sender<Result<()>>),
+    Commit(Positions, oneshot::Sender<Result<()>>),
+    Release(Vec<TopicPartition>, oneshot::Sender<Result<()>>),
+    Close(Option<oneshot::Sender<Result<()>>>),
+    Answer(Answer),
+}
+
+/// What was found out beside the thread. The number is the partition's epoch when the question was asked.
+enum Answer {
+    Committed(Vec<(TopicPartition, u64)>, Result<Positions>),
+    Ranges(Vec<Wanted>, Result<BTreeMap<TopicPartition, OffsetRange>>),
+    OutOfRange(Vec<(TopicPartition, u64)>, Result<BTreeMap<TopicPartition, OffsetRange>>),
+    Topics(Result<BTreeSet<String>>),
+    Probe(Result<()>),
+}
+
+/// A partition that is to be fetched from `position` (-1 for the configured start) on.
+#[derive(Debug, Clone)]
+struct Wanted {
+    partition: TopicPartition,
+    epoch: u64,
+    position: i64,
+}
+
+/// Events on their way to the application.
+#[derive(Default)]
+struct Inbox {
+    state: Mutex<InboxState>,
+    arrived: Notify,
+}
+
+#[derive(Default)]
+struct InboxState {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// The thread has ended.
+    ended: bool,
+}
+
+struct Item {
+    bytes: usize,
+    what: Result<ConsumerEvent>,
+}
+
+impl Inbox {
+    fn push(&self, bytes: usize, what: Result<ConsumerEvent>) {
+        let mut state = self.state.lock();
+        state.bytes += bytes;
+        state.items.push_back(Item { bytes, what });
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    /// Tells of a failure, unless one is already waiting to be told.
+    fn push_failure(&self, error: Error) {
+        if self.state.lock().items.iter().all(|item| item.what.is_ok()) {
+            self.push(0, Err(error));
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    /// Takes back what was fetched of these partitions.
+    fn purge(&self, partitions: &[TopicPartition]) {
+        let mut state = self.state.lock();
+        let mut freed = 0;
+        state.items.retain(|item| {
+            let stale = match &item.what {
+                Ok(ConsumerEvent::Batch { partition, .. } | ConsumerEvent::OutOfRange { partition, .. }) => {
+                    partitions.contains(partition)
+                }
+                _ => false,
+            };
+            freed += if stale { item.bytes } else { 0 };
+            !stale
+        });
+        state.bytes -= freed;
+    }
+
+    /// Takes partitions back of which the application does not know yet that it has them; returns which.
+    fn unassign(&self, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
+        let mut unseen = Vec::new();
+        self.state.lock().items.retain_mut(|item| {
+            let Ok(ConsumerEvent::Assigned(positions)) = &mut item.what else { return true };
+            unseen.extend(partitions.iter().filter(|partition| positions.remove(partition).is_some()).cloned());
+            !positions.is_empty()
+        });
+        unseen
+    }
+}
+
+impl KafkaConsumer {
+    pub(super) fn join(
+        spec: ConsumerSpec,
+        bootstrap: &str,
+        mut config: ClientConfig,
+        refresh: Option<&str>,
+    ) -> Result<Self> {
+        let refresh = match refresh.map(str::parse::<u64>) {
+            None => TOPIC_REFRESH,
+            Some(Ok(millis)) if millis > 0 => Duration::from_millis(millis),
+            Some(_) => return Err(Error::config("topic.refresh.interval.ms: must be a number of milliseconds")),
+        };
+        if let Subscription::Topics(_) = spec.subscription
+            && spec.settings.contains("topic.refresh.interval.ms")
+        {
+            config.set("topic.metadata.refresh.interval.ms", refresh.as_millis().to_string());
+        }
+        if config.get("client.id").is_none() {
+            config.set("client.id", &spec.client_id);
+        }
+        if let Some(instance) = &spec.instance_id {
+            config.set("group.instance.id", instance);
+        }
+        config
+            .set("group.id", &spec.group)
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            // Offsets are committed when the sink has said so, and never by chance.
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            // Never silently elsewhere: the task decides.
+            .set("auto.offset.reset", "error")
+            .set("enable.partition.eof", "true");
+        let connection = Connection::new(&spec.client_id, bootstrap);
+        let consumer: BaseConsumer<Context> = config
+            .create_with_context(Context::new(connection.clone()))
+            .map_err(|error| connection.failure(&format!("join group '{}'", spec.group), &error))?;
+
+        let inbox = Arc::new(Inbox::default());
+        let (commands, received) = mpsc::channel();
+        let runtime = tokio::runtime::Handle::current();
+        let (inbox_of_thread, commands_of_thread) = (inbox.clone(), commands.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("kafka {}", spec.client_id))
+            .spawn(move || {
+                // However this thread ends, nobody waits for it in vain.
+                let _ended = EndOf(inbox_of_thread.clone());
+                Poller::new(consumer, spec, inbox_of_thread, commands_of_thread, received, runtime, refresh).run();
+            })
+            .map_err(|error| Error::retriable("start a thread for a consumer").caused_by(error))?;
+        Ok(Self { inbox, commands, thread: thread.thread().clone() })
+    }
+
+    /// Has the thread do something, and waits until it has.
+    async fn command(&self, command: impl FnOnce(oneshot::Sender<Result<()>>) -> Command) -> Result<()> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(command(reply));
+        self.thread.unpark();
+        match sent {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(ended())),
+            Err(_) => Err(ended()),
+        }
+    }
+}
+
+struct EndOf(Arc<Inbox>);
+
+impl Drop for EndOf {
+    fn drop(&mut self) {
+        self.0.state.lock().ended = true;
+        self.0.arrived.notify_one();
+    }
+}
+
+fn ended() -> Error {
+    Error::fatal("the consumer has ended")
+}
+
+#[async_trait]
+impl GroupConsumer for KafkaConsumer {
+    async fn next(&mut self) -> Result<ConsumerEvent> {
+        loop {
+            let arrived = self.inbox.arrived.notified();
+            {
+                let mut state = self.inbox.state.lock();
+                if let Some(item) = state.items.pop_front() {
+                    let before = state.bytes;
+                    state.bytes -= item.bytes;
+                    if before > BUFFER_MAX / 4 && state.bytes <= BUFFER_MAX / 4 {
+                        self.thread.unpark();
+                    }
+                    return item.what;
+                }
+                if state.ended {
+                    return Err(ended());
+                }
+            }
+            arrived.await;
+        }
+    }
+
+    async fn start_at(&mut self, positions: &Positions) -> Result<()> {
+        self.command(|reply| Command::Start(positions.clone(), reply)).await
+    }
+
+    async fn pause(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.command(|reply| Command::Pause(partitions.to_vec(), true, reply)).await
+    }
+
+    async fn resume(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.command(|reply| Command::Pause(partitions.to_vec(), false, reply)).await
+    }
+
+    async fn commit(&mut self, positions: &Positions) -> Result<()> {
+        self.command(|reply| Command::Commit(positions.clone(), reply)).await
+    }
+
+    async fn release(&mut self, partitions: &[TopicPartition]) -> Result<()> {
+        self.command(|reply| Command::Release(partitions.to_vec(), reply)).await
+    }
+
+    async fn close(self: Box<Self>) -> Result<()> {
+        let closed = self.command(|reply| Command::Close(Some(reply)));
+        match tokio::time::timeout(CLOSE_MAX, closed).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::retriable("leave group: the cluster has not answered in time")),
+        }
+    }
+}
+
+impl Drop for KafkaConsumer {
+    fn drop(&mut self) {
+        // The thread holds a sender itself, so a closed channel would not tell it.
+        let _ = self.commands.send(Command::Close(None));
+        self.thread.unpark();
+    }
+}
+
+/// One partition of ours.
+struct Partition {
+    stage: Stage,
+    /// Changes whenever what was asked or fetched for it before does not count any more.
+    epoch: u64,
+    /// The offset expected next.
+    next: i64,
+    /// No commit below this one: what the group had, then the highest we have committed.
+    committed: i64,
+    /// The group wants it back; it is ours until it is released.
+    revoked: bool,
+    /// The application has paused it.
+    paused: bool,
+    /// librdkafka has been told to pause it.
+    pausing: bool,
+    /// It is in librdkafka's list.
+    listed: bool,
+    /// librdkafka's own position is of this epoch.
+    position_counts: bool,
+    /// Polled, not handed over yet.
+    open: Vec<RawRecord>,
+    open_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Its committed position is being asked for; the application does not know of it.
+    Assigned,
+    /// The application has to say where to start.
+    Announced,
+    /// It is being found out where that is.
+    Starting,
+    Fetching,
+    /// There is nothing at its position.
+    OutOfRange,
+}
+
+struct Commit {
+    positions: Positions,
+    reply: oneshot::Sender<Result<()>>,
+}
+
+/// The thread's side.
+struct Poller {
+    consumer: Arc<BaseConsumer<Context>>,
+    connection: Arc<Connection>,
+    spec: ConsumerSpec,
+    inbox: Arc<Inbox>,
+    commands: mpsc::Receiver<Command>,
+    /// For answers.
+    sender: mpsc::Sender<Command>,
+    runtime: tokio::runtime::Handle,
+    /// Topic names, so that each message need not bring its own.
+    names: HashSet<Arc<str>>,
+    partitions: BTreeMap<TopicPartition, Partition>,
+    epoch: u64,
+    /// What the group wants back and the application has not released yet, while there is a revocation to agree to.
+    revoking: Option<BTreeSet<TopicPartition>>,
+    /// Starts that need a partition taken out of librdkafka's list first, which would pass for agreeing to a revocation.
+    restarts: BTreeMap<TopicPartition, i64>,
+    throttled: bool,
+    commits: VecDeque<Commit>,
+    committing: Option<Commit>,
+    refresh: Duration,
+    refresh_at: Option<Instant>,
+    subscribed: BTreeSet<String>,
+    told_no_topics: bool,
+    probing: bool,
+    probe_at: Instant,
+}
+
+impl Poller {
+    fn new(
+        mut consumer: BaseConsumer<Context>,
+        spec: ConsumerSpec,
+        inbox: Arc<Inbox>,
+        sender: mpsc::Sender<Command>,
+        commands: mpsc::Receiver<Command>,
+        runtime: tokio::runtime::Handle,
+        refresh: Duration,
+    ) -> Self {
+        let me = std::thread::current();
+        consumer.set_nonempty_callback(move || me.unpark());
+        Self {
+            connection: consumer.context().connection.clone(),
+            consumer: Arc::new(consumer),
+            spec,
+            inbox,
+            commands,
+            sender,
+            runtime,
+            names: HashSet::new(),
+            partitions: BTreeMap::new(),
+            epoch: 0,
+            revoking: None,
+            restarts: BTreeMap::new(),
+            throttled: false,
+            commits: VecDeque::new(),
+            committing: None,
+            refresh,
+            refresh_at: None,
+            subscribed: BTreeSet::new(),
+            told_no_topics: false,
+            probing: false,
+            probe_at: Instant::now(),
+        }
+    }
+
+    fn run(mut self) {
+        match self.spec.subscription.clone() {
+            Subscription::Topics(topics) => self.subscribe(topics.into_iter().collect()),
+            Subscription::Regex(_) => self.refresh_at = Some(Instant::now()),
+        }
+        loop {
+            let busy = self.poll();
+            loop {
+                match self.commands.try_recv() {
+                    Ok(Command::Close(reply)) => return self.close(reply),
+                    Ok(command) => self.obey(command),
+                    Err(_) => break,
+                }
+            }
+            self.throttle();
+            self.look_after_connection();
+            if !busy {
+                std::thread::park_timeout(NAP);
+            }
+        }
+    }
+
+    /// Polls what is there; true if there may be more.
+    fn poll(&mut self) -> bool {
+        let consumer = self.consumer.clone();
+        let mut polled = 0;
+        while polled < POLL_BURST {
+            match consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => self.take_message(&message),
+                Some(Err(KafkaError::PartitionEOF(number))) => self.end_of_partition(number),
+                Some(Err(error)) => self.take_error(&error),
+                None => {
+                    if !self.take_events() {
+                        break;
+                    }
+                }
+            }
+            polled += 1;
+        }
+        self.take_events();
+        self.hand_over_all();
+        polled == POLL_BURST
+    }
+
+    /// What librdkafka's callbacks have written down; true if there was something.
+    fn take_events(&mut self) -> bool {
+        let rebalances = std::mem::take(&mut *self.consumer.context().rebalances.lock());
+        let commits = std::mem::take(&mut *self.consumer.context().commits.lock());
+        let some = !rebalances.is_empty() || !commits.is_empty();
+        for answer in commits {
+            self.committed(answer);
+        }
+        for rebalance in rebalances {
+            // What was polled before stands before the event.
+            self.hand_over_all();
+            match rebalance {
+                Rebalance::Assign(partitions) => self.assigned(partitions),
+                Rebalance::Revoke(partitions) => self.revoked(partitions),
+                Rebalance::Lost(partitions) => self.lost(partitions),
+            }
+        }
+        some
+    }
+
+    // Records.
+
+    fn take_message(&mut self, message: &rdkafka::message::BorrowedMessage<'_>) {
+        let topic = match self.names.get(message.topic()) {
+            Some(name) => name.clone(),
+            None => return,
+        };
+        let key = TopicPartition::new(topic, message.partition());
+        let Some(partition) = self.partitions.get_mut(&key) else { return };
+        if partition.stage != Stage::Fetching || partition.revoked || message.offset() < partition.next {
+            return;
+        }
+        let record = raw_record(message);
+        partition.position_counts = true;
+        partition.next = record.offset + 1;
+        partition.open_bytes += record.size_estimate();
+        partition.open.push(record);
+        if partition.open.len() >= self.spec.batch_records_max.max(1) || partition.open_bytes >= BATCH_BYTES {
+            hand_over(&self.inbox, &key, partition);
+        }
+    }
+
+    fn hand_over_all(&mut self) {
+        for (key, partition) in &mut self.partitions {
+            if !partition.open.is_empty() {
+                hand_over(&self.inbox, key, partition);
+            }
+        }
+    }
+
+    /// Some partition of this number has come to its end. Behind its last record there may be transaction markers, which
+    /// librdkafka's position counts.
+    fn end_of_partition(&mut self, number: i32) {
+        let Ok(positions) = self.consumer.position() else { return };
+        for element in positions.elements() {
+            let Offset::Offset(position) = element.offset() else { continue };
+            let key = TopicPartition::new(element.topic(), element.partition());
+            let Some(partition) = self.partitions.get_mut(&key) else { continue };
+            if key.partition != number || partition.stage != Stage::Fetching || partition.revoked {
+                continue;
+            }
+            if partition.position_counts && position > partition.next {
+                if partition.open.is_empty() {
+                    let batch = ConsumerEvent::Batch { partition: key, records: Vec::new(), next_offset: position };
+                    partition.next = position;
+                    self.inbox.push(0, Ok(batch));
+                } else {
+                    partition.next = position;
+                    hand_over(&self.inbox, &key, partition);
+                }
+            }
+        }
+    }
+
+    fn take_error(&mut self, error: &KafkaError) {
+        let (code, fatal) = match error {
+            KafkaError::MessageConsumptionFatal(code) => (*code, true),
+            KafkaError::MessageConsumption(code) => (*code, false),
+            _ => return,
+        };
+        if fatal {
+            let group = &self.spec.group;
+            let text = match code {
+                RDKafkaErrorCode::FencedInstanceId => format!(
+                    "group '{group}': another member has joined under the name '{}' (group.instance.id); a second worker \
+                     with the same configuration?",
+                    self.spec.instance_id.as_deref().unwrap_or_default()
+                ),
+                code => format!("group '{group}': {code}"),
+            };
+            // librdkafka has let go of everything.
+            let ours: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
+            self.inbox.purge(&ours);
+            self.partitions.clear();
+            self.revoking = None;
+            self.inbox.push(0, Err(Error::fatal(text)));
+            return;
+        }
+        match code {
+            RDKafkaErrorCode::AutoOffsetReset => {
+                let fetching: Vec<(TopicPartition, u64)> = self
+                    .partitions
+                    .iter()
+                    .filter(|(_, partition)| partition.stage == Stage::Fetching && !partition.revoked)
+                    .map(|(key, partition)| (key.clone(), partition.epoch))
+                    .collect();
+                self.ask_ranges(fetching, Duration::ZERO, Answer::OutOfRange);
+            }
+            RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed => {
+                self.inbox
+                    .push_failure(self.connection.failure(&format!("read as group '{}'", self.spec.group), error));
+            }
+            RDKafkaErrorCode::PollExceeded => tracing::warn!("group '{}': {code}", self.spec.group),
+            _ if is_missing(error) => {
+                tracing::debug!("group '{}': {code}", self.spec.group);
+                if let Some(at) = &mut self.refresh_at {
+                    *at = (*at).min(Instant::now() + Duration::from_secs(1));
+                }
+            }
+            // Connections that come and go; see `look_after_connection`.
+            _ if kind_of(code) != ErrorKind::Fatal => {}
+            code => tracing::warn!("group '{}': {code}", self.spec.group),
+        }
+    }
+
+    // The group's decisions.
+
+    fn assigned(&mut self, partitions: Vec<TopicPartition>) {
+        // Agrees, see above.
+        self.say("take partitions", self.consumer.incremental_assign(&TopicPartitionList::new()));
+        let mut asked = Vec::new();
+        for key in partitions {
+            self.epoch += 1;
+            self.names.insert(key.topic.clone());
+            self.partitions.insert(
+                key.clone(),
+                Partition {
+                    stage: Stage::Assigned,
+                    epoch: self.epoch,
+                    next: -1,
+                    committed: -1,
+                    revoked: false,
+                    paused: false,
+                    pausing: false,
+                    listed: false,
+                    position_counts: false,
+                    open: Vec::new(),
+                    open_bytes: 0,
+                },
+            );
+            asked.push((key, self.epoch));
+        }
+        self.ask_committed(asked, Duration::ZERO);
+    }
+
+    fn revoked(&mut self, partitions: Vec<TopicPartition>) {
+        self.inbox.purge(&partitions);
+        let unseen = self.inbox.unassign(&partitions);
+        let mut known = Vec::new();
+        for key in &partitions {
+            let Some(partition) = self.partitions.get_mut(key) else { continue };
+            partition.revoked = true;
+            partition.open.clear();
+            partition.open_bytes = 0;
+            if partition.stage != Stage::Assigned && !unseen.contains(key) {
+                known.push(key.clone());
+            }
+        }
+        self.revoking = Some(known.iter().cloned().collect());
+        if known.is_empty() {
+            self.agree_to_revocation();
+        } else {
+            self.inbox.push(0, Ok(ConsumerEvent::Revoked(known)));
+        }
+    }
+
+    fn lost(&mut self, partitions: Vec<TopicPartition>) {
+        self.inbox.purge(&partitions);
+        let unseen = self.inbox.unassign(&partitions);
+        let known: Vec<TopicPartition> = partitions
+            .iter()
+            .filter(|key| {
+                let stage = self.partitions.get(key).map(|partition| partition.stage);
+                stage.is_some_and(|stage| stage != Stage::Assigned) && !unseen.contains(key)
+            })
+            .cloned()
+            .collect();
+        self.give_up(&partitions);
+        if !known.is_empty() {
+            self.inbox.push(0, Ok(ConsumerEvent::Lost(known)));
+        }
+    }
+
+    fn agree_to_revocation(&mut self) {
+        if self.revoking.take().is_none() {
+            return;
+        }
+        let revoked: Vec<TopicPartition> =
+            self.partitions.iter().filter(|(_, partition)| partition.revoked).map(|(key, _)| key.clone()).collect();
+        self.give_up(&revoked);
+        for (key, position) in std::mem::take(&mut self.restarts) {
+            self.fetch_from(&key, position);
+        }
+    }
+
+    /// Takes partitions out of librdkafka's list, which at the same time agrees to what the group wants.
+    fn give_up(&mut self, partitions: &[TopicPartition]) {
+        let mut listed = Vec::new();
+        let mut pausing = Vec::new();
+        for key in partitions {
+            self.restarts.remove(key);
+            let Some(partition) = self.partitions.remove(key) else { continue };
+            if partition.listed {
+                listed.push(key.clone());
+            }
+            if partition.pausing {
+                pausing.push(key.clone());
+            }
+        }
+        self.say("give partitions up", self.consumer.incremental_unassign(&list_of(&listed)));
+        if !pausing.is_empty() {
+            // librdkafka remembers a pause beyond the assignment.
+            self.say("resume", self.consumer.resume(&list_of(&pausing)));
+        }
+    }
+
+    // The application's commands.
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Start(positions, reply) => {
+                self.start(positions);
+                let _ = reply.send(Ok(()));
+            }
+            Command::Pause(partitions, paused, reply) => {
+                for key in partitions {
+                    if let Some(partition) = self.partitions.get_mut(&key) {
+                        partition.paused = paused;
+                    }
+                }
+                self.apply_pauses();
+                let _ = reply.send(Ok(()));
+            }
+            Command::Commit(positions, reply) => {
+                self.commits.push_back(Commit { positions, reply });
+                self.commit_next();
+            }
+            Command::Release(partitions, reply) => {
+                if let Some(revoking) = &mut self.revoking {
+                    revoking.retain(|key| !partitions.contains(key));
+                    if revoking.is_empty() {
+                        self.agree_to_revocation();
+                    }
+                }
+                let _ = reply.send(Ok(()));
+            }
+            Command::Answer(answer) => self.take_answer(answer),
+            Command::Close(_) => {}
+        }
+    }
+
+    fn start(&mut self, positions: Positions) {
+        let mut wanted = Vec::new();
+        for (key, position) in positions {
+            let Some(partition) = self.partitions.get_mut(&key) else {
+                tracing::debug!("{key} is not ours any more, and does not start");
+                continue;
+            };
+            if partition.revoked || partition.stage == Stage::Assigned {
+                continue;
+            }
+            self.epoch += 1;
+            partition.epoch = self.epoch;
+            partition.open.clear();
+            partition.open_bytes = 0;
+            self.restarts.remove(&key);
+            self.inbox.purge(std::slice::from_ref(&key));
+            if partition.stage == Stage::Fetching && (0..=partition.next).contains(&position) {
+                // Records that were there a moment ago; if they are not any more, librdkafka will say so.
+                self.fetch_from(&key, position);
+                continue;
+            }
+            if partition.stage == Stage::OutOfRange && position < partition.committed {
+                // The topic was made anew: its offsets begin again.
+                partition.committed = -1;
+            }
+            partition.stage = Stage::Starting;
+            wanted.push(Wanted { partition: key, epoch: self.epoch, position });
+        }
+        self.ask_starts(wanted, Duration::ZERO);
+    }
+
+    /// Begins to fetch, or goes on elsewhere.
+    fn fetch_from(&mut self, key: &TopicPartition, position: i64) {
+        let Some(partition) = self.partitions.get_mut(key) else { return };
+        if partition.revoked {
+            return;
+        }
+        partition.stage = Stage::Fetching;
+        partition.next = position;
+        partition.position_counts = false;
+        let list = partition_list([(key, Offset::Offset(position))]);
+        if partition.listed {
+            // A seek waits until the barrier stands. It is refused where fetching has not begun or has stopped.
+            match self.consumer.seek_partitions(list.clone(), PATIENCE) {
+                Ok(result) if result.elements().iter().all(|element| element.error().is_ok()) => {
+                    self.check_position(key);
+                    return;
+                }
+                _ if self.revoking.is_some() => {
+                    self.restarts.insert(key.clone(), position);
+                    return;
+                }
+                _ => {}
+            }
+            self.say("restart", self.consumer.incremental_unassign(&list_of(std::slice::from_ref(key))));
+        }
+        let begun = self.consumer.incremental_assign(&list);
+        if let Some(partition) = self.partitions.get_mut(key) {
+            partition.listed = begun.is_ok();
+        }
+        self.say("start", begun);
+        self.check_position(key);
+        self.apply_pauses();
+    }
+
+    /// librdkafka's position counts from when it is known to be of this start: as soon as it is unset, or a record came.
+    fn check_position(&mut self, key: &TopicPartition) {
+        let Ok(positions) = self.consumer.position() else { return };
+        let unset = positions
+            .find_partition(&key.topic, key.partition)
+            .is_some_and(|element| !matches!(element.offset(), Offset::Offset(_)));
+        if let Some(partition) = self.partitions.get_mut(key) {
+            partition.position_counts = unset;
+        }
+    }
+
+    fn throttle(&mut self) {
+        let bytes = self.inbox.bytes();
+        let throttled = if self.throttled { bytes > BUFFER_MAX / 4 } else { bytes > BUFFER_MAX };
+        if throttled != self.throttled {
+            self.throttled = throttled;
+            self.apply_pauses();
+        }
+    }
+
+    /// Tells librdkafka which partitions to pause or resume, and only where that changes: a needless resume would throw away
+    /// what it has fetched.
+    fn apply_pauses(&mut self) {
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        for (key, partition) in &mut self.partitions {
+            let wanted = self.throttled || partition.paused;
+            if partition.listed && wanted != partition.pausing {
+                partition.pausing = wanted;
+                if wanted { pause.push(key.clone()) } else { resume.push(key.clone()) }
+            }
+        }
+        if !pause.is_empty() {
+            self.say("pause", self.consumer.pause(&list_of(&pause)));
+        }
+        if !resume.is_empty() {
+            self.say("resume", self.consumer.resume(&list_of(&resume)));
+        }
+    }
+
+    // Commits.
+
+    fn commit_next(&mut self) {
+        while self.committing.is_none()
+            && let Some(Commit { mut positions, reply }) = self.commits.pop_front()
+        {
+            let foreign: Vec<String> = positions
+                .keys()
+                .filter(|key| self.partitions.get(key).is_none_or(|partition| partition.stage == Stage::Assigned))
+                .map(ToString::to_string)
+                .collect();
+            if !foreign.is_empty() {
+                let _ = reply.send(Err(self.not_ours(&foreign)));
+                continue;
+            }
+            // A commit never goes back.
+            positions.retain(|key, position| {
+                self.partitions.get(key).is_some_and(|partition| *position > partition.committed)
+            });
+            if positions.is_empty() {
+                let _ = reply.send(Ok(()));
+                continue;
+            }
+            let list = partition_list(positions.iter().map(|(key, position)| (key, Offset::Offset(*position))));
+            match self.consumer.commit(&list, CommitMode::Async) {
+                Ok(()) => self.committing = Some(Commit { positions, reply }),
+                Err(error) => {
+                    let _ = reply.send(Err(self.commit_failure(&error, &positions)));
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self, answer: CommitAnswer) {
+        let Some(Commit { positions, reply }) = self.committing.take() else { return };
+        let mut failure = None;
+        match answer {
+            Err(error) => failure = Some(self.commit_failure(&error, &positions)),
+            Ok(results) => {
+                self.connection.is_well();
+                for (key, result) in results {
+                    match result {
+                        Err(error) => failure = Some(self.commit_failure(&error, &positions)),
+                        Ok(()) => {
+                            if let (Some(partition), Some(position)) =
+                                (self.partitions.get_mut(&key), positions.get(&key))
+                            {
+                                partition.committed = partition.committed.max(*position);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        let _ = reply.send(failure.map_or(Ok(()), Err));
+        self.commit_next();
+    }
+
+    fn commit_failure(&self, error: &KafkaError, positions: &Positions) -> Error {
+        use RDKafkaErrorCode as Code;
+        let names: Vec<String> = positions.keys().map(ToString::to_string).collect();
+        match error.rdkafka_error_code() {
+            Some(
+                Code::UnknownMemberId | Code::FencedInstanceId | Code::Fenced | Code::Fatal | Code::AssignmentLost,
+            ) => self.not_ours(&names),
+            // The group has gone on without us while a revocation was being prepared.
+            Some(Code::IllegalGeneration) if self.revoking.is_some() => self.not_ours(&names),
+            // Otherwise we are about to be in the new generation, or to be told that our partitions are lost.
+            Some(Code::IllegalGeneration | Code::RebalanceInProgress) => {
+                Error::retriable(format!("commit as group '{}': it is rebalancing", self.spec.group))
+            }
+            // librdkafka has lost its way to the coordinator and sends nothing for now.
+            Some(Code::State | Code::NoOffset | Code::UnknownTopicOrPartition) => {
+                Error::retriable(format!("commit as group '{}': {error}", self.spec.group))
+            }
+            _ => self.connection.failure(&format!("commit as group '{}'", self.spec.group), error),
+        }
+    }
+
+    fn not_ours(&self, names: &[String]) -> Error {
+        Error::fatal(format!(
+            "commit as group '{}': {} belong to another member now; nothing was committed",
+            self.spec.group,
+            names.join(", ")
+        ))
+    }
+
+    // Questions.
+
+    /// Asks beside the thread; the answer comes as a command.
+    fn ask<T: 'static + Send>(
+        &self,
+        doing: &'static str,
+        pause: Duration,
+        question: impl Fn(&BaseConsumer<Context>, Duration) -> KafkaResult<T> + Send + 'static,
+        answer: impl FnOnce(Result<T>) -> Answer + Send + 'static,
+    ) {
+        let (consumer, sender, thread) = (self.consumer.clone(), self.sender.clone(), std::thread::current());
+        self.runtime.spawn_blocking(move || {
+            std::thread::sleep(pause);
+            let result = ask(&consumer, false, doing, question);
+            // The thread waits for this before it closes the consumer.
+            drop(consumer);
+            let _ = sender.send(Command::Answer(answer(result)));
+            thread.unpark();
+        });
+    }
+
+    fn ask_committed(&self, asked: Vec<(TopicPartition, u64)>, pause: Duration) {
+        if asked.is_empty() {
+            return;
+        }
+        let partitions: Vec<TopicPartition> = asked.iter().map(|(key, _)| key.clone()).collect();
+        self.ask(
+            "read committed offsets",
+            pause,
+            move |consumer, timeout| committed_positions(consumer, &partitions, timeout),
+            move |result| Answer::Committed(asked, result),
+        );
+    }
+
+    fn ask_starts(&self, wanted: Vec<Wanted>, pause: Duration) {
+        if wanted.is_empty() {
+            return;
+        }
+        let partitions: Vec<TopicPartition> = wanted.iter().map(|wanted| wanted.partition.clone()).collect();
+        self.ask(
+            "list offsets",
+            pause,
+            move |consumer, timeout| list_offsets(consumer, &partitions, timeout),
+            move |result| Answer::Ranges(wanted, result),
+        );
+    }
+
+    fn ask_ranges(
+        &self,
+        asked: Vec<(TopicPartition, u64)>,
+        pause: Duration,
+        answer: fn(Vec<(TopicPartition, u64)>, Result<BTreeMap<TopicPartition, OffsetRange>>) -> Answer,
+    ) {
+        if asked.is_empty() {
+            return;
+        }
+        let partitions: Vec<TopicPartition> = asked.iter().map(|(key, _)| key.clone()).collect();
+        self.ask(
+            "list offsets",
+            pause,
+            move |consumer, timeout| list_offsets(consumer, &partitions, timeout),
+            move |result| answer(asked, result),
+        );
+    }
+
+    fn take_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Committed(mut asked, result) => {
+                asked.retain(|(key, epoch)| self.is_at(key, *epoch, Stage::Assigned));
+                match result {
+                    Ok(positions) => {
+                        let mut announced = Positions::new();
+                        for (key, _) in asked {
+                            let position = positions.get(&key).copied().unwrap_or(-1);
+                            if let Some(partition) = self.partitions.get_mut(&key) {
+                                partition.stage = Stage::Announced;
+                                partition.committed = position;
+                                announced.insert(key, position);
+                            }
+                        }
+                        if !announced.is_empty() {
+                            self.inbox.push(0, Ok(ConsumerEvent::Assigned(announced)));
+                        }
+                    }
+                    Err(error) => {
+                        self.inbox.push_failure(error);
+                        self.ask_committed(asked, ASK_PAUSE);
+                    }
+                }
+            }
+            Answer::Ranges(mut wanted, result) => {
+                wanted.retain(|wanted| self.is_at(&wanted.partition, wanted.epoch, Stage::Starting));
+                match result {
+                    Ok(ranges) => {
+                        for wanted in wanted {
+                            if let Some(range) = ranges.get(&wanted.partition) {
+                                self.start_within(wanted, *range);
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        self.inbox.push_failure(error);
+                        self.ask_starts(wanted, ASK_PAUSE);
+                    }
+                }
+            }
+            Answer::OutOfRange(mut asked, result) => {
+                asked.retain(|(key, epoch)| self.is_at(key, *epoch, Stage::Fetching));
+                match result {
+                    Ok(ranges) => self.find_out_of_range(asked, &ranges),
+                    Err(error) => {
+                        self.inbox.push_failure(error);
+                        self.ask_ranges(asked, ASK_PAUSE, Answer::OutOfRange);
+                    }
+                }
+            }
+            Answer::Topics(result) => {
+                self.refresh_at = Some(Instant::now() + self.refresh);
+                match result {
+                    Ok(topics) => self.subscribe(topics),
+                    Err(error) => {
+                        self.refresh_at = Some(Instant::now() + Duration::from_secs(1));
+                        self.inbox.push_failure(error);
+                    }
+                }
+            }
+            Answer::Probe(result) => {
+                self.probing = false;
+                self.probe_at = Instant::now() + PROBE_INTERVAL;
+                match result {
+                    Ok(()) => self.connection.is_well(),
+                    Err(error) => self.inbox.push_failure(error),
+                }
+            }
+        }
+    }
+
+    fn is_at(&self, key: &TopicPartition, epoch: u64, stage: Stage) -> bool {
+        self.partitions
+            .get(key)
+            .is_some_and(|partition| partition.epoch == epoch && partition.stage == stage && !partition.revoked)
+    }
+
+    fn start_within(&mut self, wanted: Wanted, range: OffsetRange) {
+        let Wanted { partition: key, position, .. } = wanted;
+        let position = match (position, self.spec.start) {
+            (0.., _) => position,
+            (_, StartPosition::Earliest) => range.start,
+            (_, StartPosition::Latest) => range.end,
+            (_, StartPosition::None) => {
+                let group = &self.spec.group;
+                self.inbox.push(
+                    0,
+                    Err(Error::fatal(format!(
+                        "{key}: group '{group}' has no committed offset, and auto.offset.reset = none forbids to choose one"
+                    ))),
+                );
+                return;
+            }
+        };
+        // Whether it lies behind the end only the broker can say: a group that reads uncommitted records may be ahead of the
+        // end that we see.
+        if position < range.start {
+            self.out_of_range(&key, position, range);
+        } else {
+            self.fetch_from(&key, position);
+        }
+    }
+
+    /// librdkafka has stopped fetching a partition because its position is not there; it does not say which.
+    fn find_out_of_range(&mut self, asked: Vec<(TopicPartition, u64)>, ranges: &BTreeMap<TopicPartition, OffsetRange>) {
+        let mut found = false;
+        for (key, _) in &asked {
+            let (Some(range), Some(partition)) = (ranges.get(key), self.partitions.get(key)) else { continue };
+            let position = partition.next;
+            if position < range.start || position > range.end {
+                self.out_of_range(key, position, *range);
+                found = true;
+            }
+        }
+        if !found {
+            tracing::warn!("group '{}': an offset was refused that is there; reading it again", self.spec.group);
+            for (key, _) in asked {
+                if let Some(position) = self.partitions.get(&key).map(|partition| partition.next) {
+                    self.fetch_from(&key, position);
+                }
+            }
+        }
+    }
+
+    fn out_of_range(&mut self, key: &TopicPartition, position: i64, range: OffsetRange) {
+        if let Some(partition) = self.partitions.get_mut(key) {
+            partition.stage = Stage::OutOfRange;
+            partition.next = position;
+        }
+        self.inbox.push(0, Ok(ConsumerEvent::OutOfRange { partition: key.clone(), position, range }));
+    }
+
+    // Topics and connection.
+
+    fn subscribe(&mut self, topics: BTreeSet<String>) {
+        if topics == self.subscribed {
+            if topics.is_empty() && !self.told_no_topics {
+                self.told_no_topics = true;
+                tracing::info!("group '{}': no topic matches yet; looking again from time to time", self.spec.group);
+            }
+            return;
+        }
+        if topics.is_empty() {
+            self.consumer.unsubscribe();
+        } else {
+            let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+            if let Err(error) = self.consumer.subscribe(&names) {
+                self.inbox.push_failure(Error::fatal(format!("subscribe: {error}")));
+                return;
+            }
+        }
+        self.subscribed = topics;
+    }
+
+    fn look_after_connection(&mut self) {
+        let now = Instant::now();
+        if let Subscription::Regex(_) = &self.spec.subscription
+            && self.refresh_at.is_some_and(|at| now >= at)
+        {
+            // Set again by the answer.
+            self.refresh_at = None;
+            let subscription = self.spec.subscription.clone();
+            self.ask(
+                "list topics",
+                Duration::ZERO,
+                move |consumer, timeout| {
+                    let mut topics = topics_of(&consumer.fetch_metadata(None, timeout)?);
+                    topics.retain(|topic, _| subscription.matches(topic));
+                    Ok(topics.into_keys().collect())
+                },
+                Answer::Topics,
+            );
+        }
+        // Whether trouble is over shows only when something is asked; an idle partition says nothing.
+        if !self.probing && now >= self.probe_at && self.connection.trouble().is_some() {
+            self.probing = true;
+            self.ask(
+                "read",
+                Duration::ZERO,
+                |consumer, timeout| consumer.fetch_metadata(None, timeout).map(|_| ()),
+                Answer::Probe,
+            );
+        }
+    }
+
+    // The end.
+
+    fn close(mut self, reply: Option<oneshot::Sender<Result<()>>>) {
+        self.take_events();
+        self.consumer.context().closing.store(true, Ordering::Release);
+        self.agree_to_revocation();
+        // Questions that are being asked hold the consumer. They end by themselves.
+        let begun = Instant::now();
+        while Arc::strong_count(&self.consumer) > 1 && begun.elapsed() < PATIENCE {
+            let _ = self.consumer.poll(Duration::from_millis(10));
+        }
+        let Self { consumer, inbox, .. } = self;
+        // Leaves the group, polling until that is done.
+        drop(consumer);
+        inbox.state.lock().ended = true;
+        if let Some(reply) = reply {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    /// Logs what librdkafka refuses; it then keeps its own state, and the group will tell what follows.
+    fn say(&self, doing: &str, result: KafkaResult<()>) {
+        if let Err(error) = result {
+            tracing::error!("group '{}': {doing}: {error}", self.spec.group);
+        }
+    }
+}
+
+fn hand_over(inbox: &Inbox, key: &TopicPartition, partition: &mut Partition) {
+    let records = std::mem::take(&mut partition.open);
+    let bytes = std::mem::take(&mut partition.open_bytes);
+    inbox.push(bytes, Ok(ConsumerEvent::Batch { partition: key.clone(), records, next_offset: partition.next }));
+}
+
+fn list_of(partitions: &[TopicPartition]) -> TopicPartitionList {
+    partition_list(partitions.iter().map(|key| (key, Offset::Invalid)))
+}
