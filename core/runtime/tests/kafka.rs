@@ -147,7 +147,7 @@ async fn read_to(consumer: &mut Box<dyn GroupConsumer>, partition: &TopicPartiti
 }
 
 fn text(bytes: Option<&Bytes>) -> String {
-    String::from_utf8(bytes.expect("a value").to_vec()).expect("text")
+    bytes.map_or_else(|| "null".to_owned(), |bytes| String::from_utf8(bytes.to_vec()).expect("text"))
 }
 
 fn numbers(range: std::ops::Range<usize>) -> Vec<String> {

@@ -44,7 +44,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, oneshot};
 
-use super::context::{CommitAnswer, Connection, Context, Rebalance, kind_of, partition_list};
+use super::context::{Connection, Context, Rebalance, kind_of, partition_list};
 use super::{PATIENCE, ask, committed_positions, is_missing, list_offsets, raw_record, topics_of};
 use crate::broker::{ConsumerEvent, ConsumerSpec, GroupConsumer, OffsetRange, StartPosition, Subscription};
 
@@ -87,6 +87,7 @@ enum Answer {
     Committed(Vec<(TopicPartition, u64)>, Result<Positions>),
     Ranges(Vec<Wanted>, Result<BTreeMap<TopicPartition, OffsetRange>>),
     OutOfRange(Vec<(TopicPartition, u64)>, Result<BTreeMap<TopicPartition, OffsetRange>>),
+    Commit(KafkaResult<()>),
     Topics(Result<BTreeSet<String>>),
     Probe(Result<()>),
 }
@@ -460,11 +461,7 @@ impl Poller {
     /// What librdkafka's callbacks have written down; true if there was something.
     fn take_events(&mut self) -> bool {
         let rebalances = std::mem::take(&mut *self.consumer.context().rebalances.lock());
-        let commits = std::mem::take(&mut *self.consumer.context().commits.lock());
-        let some = !rebalances.is_empty() || !commits.is_empty();
-        for answer in commits {
-            self.committed(answer);
-        }
+        let some = !rebalances.is_empty();
         for rebalance in rebalances {
             // What was polled before stands before the event.
             self.hand_over_all();
@@ -845,38 +842,37 @@ impl Poller {
                 let _ = reply.send(Ok(()));
                 continue;
             }
-            let list = partition_list(positions.iter().map(|(key, position)| (key, Offset::Offset(*position))));
-            match self.consumer.commit(&list, CommitMode::Async) {
-                Ok(()) => self.committing = Some(Commit { positions, reply }),
-                Err(error) => {
-                    let _ = reply.send(Err(self.commit_failure(&error, &positions)));
-                }
-            }
+            // A commit without waiting would never be answered: rdkafka has no way to tell of it. So somebody waits, but not
+            // this thread.
+            let (consumer, sender, thread) = (self.consumer.clone(), self.sender.clone(), std::thread::current());
+            let committed = positions.clone();
+            self.runtime.spawn_blocking(move || {
+                let offsets = committed.iter().map(|(key, position)| (key, Offset::Offset(*position)));
+                let result = consumer.commit(&partition_list(offsets), CommitMode::Sync);
+                drop(consumer);
+                let _ = sender.send(Command::Answer(Answer::Commit(result)));
+                thread.unpark();
+            });
+            self.committing = Some(Commit { positions, reply });
         }
     }
 
-    fn committed(&mut self, answer: CommitAnswer) {
+    fn committed(&mut self, result: KafkaResult<()>) {
         let Some(Commit { positions, reply }) = self.committing.take() else { return };
-        let mut failure = None;
-        match answer {
-            Err(error) => failure = Some(self.commit_failure(&error, &positions)),
-            Ok(results) => {
+        let result = match result {
+            Ok(()) => {
                 self.connection.is_well();
-                for (key, result) in results {
-                    match result {
-                        Err(error) => failure = Some(self.commit_failure(&error, &positions)),
-                        Ok(()) => {
-                            if let (Some(partition), Some(position)) =
-                                (self.partitions.get_mut(&key), positions.get(&key))
-                            {
-                                partition.committed = partition.committed.max(*position);
-                            }
-                        }
+                for (key, position) in &positions {
+                    if let Some(partition) = self.partitions.get_mut(key) {
+                        partition.committed = partition.committed.max(*position);
                     }
                 }
+                Ok(())
             }
-        }
-        let _ = reply.send(failure.map_or(Ok(()), Err));
+            // Also where only one of the partitions was refused: then the others are committed again with the next try.
+            Err(error) => Err(self.commit_failure(&error, &positions)),
+        };
+        let _ = reply.send(result);
         self.commit_next();
     }
 
@@ -1025,6 +1021,7 @@ impl Poller {
                     }
                 }
             }
+            Answer::Commit(result) => self.committed(result),
             Answer::Topics(result) => {
                 self.refresh_at = Some(Instant::now() + self.refresh);
                 match result {

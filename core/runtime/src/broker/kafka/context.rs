@@ -1,4 +1,4 @@
-//! What librdkafka tells by itself: log lines, troubles, rebalances, answers to commits. And its errors in our words.
+//! What librdkafka tells by itself: log lines, troubles, rebalances. And its errors in our words.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
@@ -210,27 +210,18 @@ pub(super) enum Rebalance {
     Lost(Vec<TopicPartition>),
 }
 
-/// The answer to a commit: the error of the whole, or of each partition.
-pub(super) type CommitAnswer = KafkaResult<Vec<(TopicPartition, KafkaResult<()>)>>;
-
 /// A consumer's side of librdkafka. What happens is only written down: the thread that polls acts on it afterwards.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) connection: Arc<Connection>,
     pub(super) rebalances: Mutex<Vec<Rebalance>>,
-    pub(super) commits: Mutex<Vec<CommitAnswer>>,
     /// The consumer is being closed: nobody acts on rebalances any more, they are agreed to at once.
     pub(super) closing: AtomicBool,
 }
 
 impl Context {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
-        Self {
-            connection,
-            rebalances: Mutex::new(Vec::new()),
-            commits: Mutex::new(Vec::new()),
-            closing: AtomicBool::new(false),
-        }
+        Self { connection, rebalances: Mutex::new(Vec::new()), closing: AtomicBool::new(false) }
     }
 }
 
@@ -266,16 +257,5 @@ impl ConsumerContext for Context {
             false if consumer.assignment_lost() => Rebalance::Lost(partitions),
             false => Rebalance::Revoke(partitions),
         });
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let answer = result.map(|()| {
-            let elements = offsets.elements();
-            elements
-                .iter()
-                .map(|element| (TopicPartition::new(element.topic(), element.partition()), element.error()))
-                .collect()
-        });
-        self.commits.lock().push(answer);
     }
 }
