@@ -28,7 +28,7 @@ use super::{
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes one test of each function of the suite. The argument is an async function without arguments that gives a
-/// [`Harness`].
+/// [`Harness`], or an `Option` of one: the tests pass without one, for a service that is not there.
 #[macro_export]
 macro_rules! broker_conformance {
     ($harness:path) => {
@@ -60,7 +60,8 @@ macro_rules! broker_conformance {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                let harness = $harness().await;
+                let harness: Option<$crate::broker::conformance::Harness> = $harness().await.into();
+                let Some(harness) = harness else { return };
                 $crate::broker::conformance::$test(&harness).await;
             }
         )+
@@ -285,7 +286,8 @@ pub async fn records_come_back_whole_and_in_order(harness: &Harness) {
         ProducerRecord { key: bytes(""), value: bytes(""), timestamp: Some(1_234_567_890_123), ..plain.clone() },
         ProducerRecord {
             value: Some(Bytes::from((0..=255).collect::<Vec<u8>>())),
-            timestamp: Some(0),
+            // Not 0: librdkafka takes that for "now".
+            timestamp: Some(1),
             ..plain.clone()
         },
         ProducerRecord {

@@ -11,8 +11,8 @@
 //! - *Assign* is agreed to at once, with nothing: the group need not wait until a sink has opened its partitions. Each
 //!   partition joins librdkafka's own list, and is fetched, when [`start_at`](GroupConsumer::start_at) has said from where.
 //! - *Revoke* is agreed to when the application has [released](GroupConsumer::release) all of it. Until then the partitions
-//!   are ours and commits for them count; librdkafka fetches nothing meanwhile, and the group waits (at most
-//!   `max.poll.interval.ms`).
+//!   are ours and commits for them count; librdkafka fetches nothing meanwhile, and whoever is to have them waits. Should
+//!   the group rebalance again before that, it goes on without us after `max.poll.interval.ms`; then commits are refused.
 //! - *Lost* is agreed to at once.
 //!
 //! # A full inbox

@@ -321,7 +321,8 @@ impl Batch {
         message.partition = record.partition;
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
-        message.timestamp = record.timestamp;
+        // librdkafka takes 0, the first millisecond of 1970, for "now"; the second one is nearer to it.
+        message.timestamp = record.timestamp.map(|millis| millis.max(1));
         if !record.headers.is_empty() {
             let headers = OwnedHeaders::new_with_capacity(record.headers.len());
             message.headers = Some(
