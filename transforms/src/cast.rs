@@ -263,17 +263,21 @@ fn cast(value: &mut Value, target: SchemaType) -> Result<Value> {
         Value::Timestamp(n) => Number::Integer(*n),
         Value::Float32(n) => Number::Float((*n).into()),
         Value::Float64(n) => Number::Float(*n),
-        Value::Number(text) => match text.parse::<f64>() {
-            // Beyond 64 bits neither the whole nor its low bits mean anything.
-            Ok(n) if target == SchemaType::Float64 || target == SchemaType::Float32 || n.abs() < 9.2e18 => {
-                Number::Float(n)
-            }
-            _ => text.parse().map(Number::Integer).map_err(|_| out_of_range())?,
-        },
+        Value::Number(text) if target == SchemaType::Float32 || target == SchemaType::Float64 || !is_whole(text) => {
+            Number::Float(text.parse().map_err(|_| out_of_range())?)
+        }
+        // A whole number that is kept as text has more than 64 bits, of which the low ones mean nothing.
+        Value::Number(_) => return Err(out_of_range()),
         Value::Decimal(decimal) => Number::Float(decimal.to_string().parse().map_err(|_| out_of_range())?),
         other => Number::Integer(other.as_i64().ok_or_else(unexpected)?),
     };
     Ok(number.narrowed(target))
+}
+
+/// True for a number's text without fraction and exponent.
+fn is_whole(text: &str) -> bool {
+    // "-0" is kept as text because no integer prints so.
+    text != "-0" && !text.contains(['.', 'e', 'E'])
 }
 
 /// A number on its way to another type, as Java's `Number`.

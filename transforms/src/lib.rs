@@ -9,9 +9,17 @@ mod combine_fields;
 mod concat_fields;
 mod date_pattern;
 mod deduplicate;
+mod drop_headers;
 mod drop_if_all_null;
+mod extract_field;
+mod field_path;
 mod fields;
+mod filter;
+mod flatten;
+mod header_from;
+mod hoist_field;
 mod insert_field;
+mod insert_header;
 mod java_regex;
 mod key_or_value;
 mod mask_field;
@@ -26,10 +34,13 @@ mod require_fields;
 mod requirements;
 mod schema_cache;
 mod select_fields;
+mod set_schema_metadata;
 mod split_field;
 mod strip_prefix;
 mod text_list;
 mod timestamp_converter;
+mod timestamp_router;
+mod value_to_key;
 
 use ottla_api::plugin::Plugin;
 
@@ -53,12 +64,22 @@ pub fn plugins() -> Vec<Plugin> {
     ];
     // Kafka Connect's.
     plugins.extend(cast::plugins());
+    plugins.extend(extract_field::plugins());
+    plugins.extend(flatten::plugins());
+    plugins.extend(header_from::plugins());
+    plugins.extend(hoist_field::plugins());
     plugins.extend(insert_field::plugins());
     plugins.extend(mask_field::plugins());
     plugins.extend(replace_field::plugins());
+    plugins.extend(set_schema_metadata::plugins());
     plugins.extend(timestamp_converter::plugins());
     plugins.extend([
+        drop_headers::plugin(),
+        filter::plugin(),
+        insert_header::plugin(),
         regex_router::plugin(),
+        timestamp_router::plugin(),
+        value_to_key::plugin(),
         predicates::has_header_key::plugin(),
         predicates::record_is_tombstone::plugin(),
         predicates::topic_name_matches::plugin(),

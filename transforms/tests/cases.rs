@@ -178,7 +178,8 @@ fn blocks(markdown: &str) -> Vec<(String, String)> {
     blocks
 }
 
-/// The record of a documentation example: a value, or with `json record` topic, key, value, headers and timestamp by name.
+/// The record of a documentation example: a value, or with `json record` topic, key, value, the value's schema, headers and
+/// timestamp by name.
 fn example_record(info: &str, content: &str) -> Record {
     if info == "json" {
         return Record::new("topic", ottla_api::data::json::parse(content.as_bytes()).unwrap());
@@ -191,6 +192,11 @@ fn example_record(info: &str, content: &str) -> Record {
             "topic" => record.topic = value.as_str().unwrap().into(),
             "key" => record.key = Payload::schemaless(value.clone()),
             "value" => record.value = Payload::schemaless(value.clone()),
+            "schema" => {
+                let schema = value;
+                let value = text(record.value.value().unwrap());
+                record.value = payload(&value, schema.as_str());
+            }
             "timestamp" => record.timestamp = value.as_i64(),
             "headers" => {
                 for (name, value) in value.as_map().unwrap().iter() {

@@ -9,7 +9,7 @@ use ottla_api::data::{SchemaType, json, logical};
 use ottla_api::prelude::*;
 
 /// The plugin of this name, native or alias.
-pub fn plugin(name: &str) -> Plugin {
+pub(crate) fn plugin(name: &str) -> Plugin {
     let mut found = ottla_transforms::plugins().into_iter().filter(|plugin| plugin.answers_to(name));
     let plugin = found.next().unwrap_or_else(|| panic!("there is no plugin '{name}'"));
     assert!(found.next().is_none(), "'{name}' names two plugins");
@@ -17,7 +17,7 @@ pub fn plugin(name: &str) -> Plugin {
 }
 
 /// Makes a transformation as the runtime does: its keys checked against the definition first.
-pub fn transformation(name: &str, properties: &Properties) -> Result<Box<dyn Transformation>> {
+pub(crate) fn transformation(name: &str, properties: &Properties) -> Result<Box<dyn Transformation>> {
     let plugin = plugin(name);
     let definition = (plugin.definition)();
     for key in properties.keys() {
@@ -30,14 +30,14 @@ pub fn transformation(name: &str, properties: &Properties) -> Result<Box<dyn Tra
 }
 
 /// The JSON text of a value: dates and times in ISO 8601, decimals as numbers, so that a reader sees what they are.
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     let mut out = Vec::new();
     json::write_with(value, &json::WriteOptions { decimal_numeric: true, time_iso: true }, &mut out);
     String::from_utf8(out).unwrap()
 }
 
 /// A payload from JSON text, with a schema in the notation of [`schema`] where one is given.
-pub fn payload(text: &str, notation: Option<&str>) -> Payload {
+pub(crate) fn payload(text: &str, notation: Option<&str>) -> Payload {
     match notation {
         None => Payload::json(json::compact(&text.as_bytes().to_vec().into()).unwrap()),
         Some(notation) => {
@@ -54,7 +54,7 @@ pub fn payload(text: &str, notation: Option<&str>) -> Payload {
 
 /// A schema in a short notation: `{ind: int32, tags: [string]?, at: Timestamp?, n: int8=3}`. A `?` allows null, `=` gives a
 /// default, `<int32>` is a map from text, `point@2{x: int32}` a struct with name and version.
-pub fn schema(notation: &str) -> Arc<Schema> {
+pub(crate) fn schema(notation: &str) -> Arc<Schema> {
     let mut parser = Notation { rest: notation };
     let schema = parser.schema();
     assert!(parser.rest.trim().is_empty(), "unread notation: {}", parser.rest);
@@ -62,7 +62,7 @@ pub fn schema(notation: &str) -> Arc<Schema> {
 }
 
 /// A schema in the notation that [`schema`] reads.
-pub fn notation(schema: &Schema) -> String {
+pub(crate) fn notation(schema: &Schema) -> String {
     let mut text = match (schema.name(), schema.schema_type()) {
         (Some(logical::DECIMAL), _) => format!("Decimal({})", schema.parameters()[logical::SCALE_PARAMETER]),
         (Some(_), _) if schema.is_logical() => schema.describe().to_owned(),
