@@ -645,6 +645,17 @@ e.yaml: must end in .toml, .properties or .json, which says how it is read"
 }
 
 #[test]
+fn what_is_misspelt_is_not_missing_as_well() {
+    let sink = "connector.class=s3-sink\nname=s3\ntopics=t\ns3.bucket.nam=b\nflush.sice=1\n";
+    assert_eq!(
+        mistakes(&[("w.toml", "[worker]\nbootstrap.server = 'embedded'\n"), ("s3.properties", sink)]),
+        "w.toml:2: worker.bootstrap.server: unknown key; did you mean 'bootstrap.servers'?
+s3.properties:4: s3.bucket.nam: unknown key; did you mean 's3.bucket.name'?
+s3.properties:5: flush.sice: unknown key; did you mean 'flush.size'?"
+    );
+}
+
+#[test]
 fn names_that_are_taken_are_reported_with_both_places() {
     let sink = "name=s3\nconnector.class=s3-sink\ns3.bucket.name=b\nflush.size=1\ntopics=t\n";
     let toml = "[worker]\nbootstrap.servers = 'embedded'\n\"state.dir\" = 'a'\nstate.dir = 'b'\n[connectors.s3]\n";

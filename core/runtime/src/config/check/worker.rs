@@ -4,7 +4,7 @@ use ottla_api::config::{Config as _, Properties, split_list};
 use ottla_api::plugin::{Plugin, PluginKind};
 
 use super::super::keys::{CLIENT_KEYS, is_client_key, is_unused_worker_key};
-use super::super::nearest::did_you_mean;
+use super::super::nearest::nearest;
 use super::super::section::Section;
 use super::super::{PluginConfig, WorkerConfig};
 use super::{Checker, Options, is_connector_key, names};
@@ -58,7 +58,13 @@ impl Checker<'_> {
             } else {
                 let known =
                     names(&definition).chain(CONVERTERS).chain(["config.providers"]).chain(CLIENT_KEYS.iter().copied());
-                let message = format!("unknown key{}", did_you_mean(key, known));
+                let meant = nearest(key, known);
+                if meant == Some("bootstrap.servers") {
+                    // Misspelt is not missing as well.
+                    own.set("bootstrap.servers", "unknown");
+                }
+                let hint = meant.map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"));
+                let message = format!("unknown key{hint}");
                 self.diagnostics.error(&entry.place, entry.written.clone(), message);
             }
         }
