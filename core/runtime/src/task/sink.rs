@@ -114,9 +114,13 @@ impl WorkerSinkTask {
                 () = self.memory.budget().freed(), if !room => Ok(()),
             };
             step?;
+            // After every call that may ask for records again, and before the next batch: a batch that was fetched before
+            // must not be put.
             self.rewind(host, partitions).await?;
             self.relieve(partitions).await?;
+            self.rewind(host, partitions).await?;
             self.catch_up(partitions).await?;
+            self.rewind(host, partitions).await?;
         }
     }
 
