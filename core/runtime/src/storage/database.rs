@@ -232,7 +232,11 @@ impl Database {
             self.check_health().map_err(|_| Error::retriable("flush state store: the disk is full or fails"))?;
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.records.major_compact().map_err(|error| explain(error, "compact state store"))
+        // The first one finds out which files of values nobody points to any more, the second one drops them.
+        for _ in 0..2 {
+            self.records.major_compact().map_err(|error| explain(error, "compact state store"))?;
+        }
+        Ok(())
     }
 
     /// Bytes on the disk that hold records.
