@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use ottla_api::config::Properties;
 use ottla_api::offset::{Positions, SourceOffset, SourceOffsets, SourcePartition, TopicPartition};
+use ottla_api::record::RawRecord;
 use ottla_api::{ErrorKind, Result};
 use ottla_runtime::broker::conformance::Harness;
 use ottla_runtime::broker::embedded::{EmbeddedBroker, RECORD_BYTES_MAX};
@@ -18,6 +19,7 @@ use ottla_runtime::broker::{
     StartPosition, Subscription,
 };
 use ottla_runtime::storage::StateStore;
+use ottla_runtime::topics::{PartitionState, Topics, TopicsServer};
 
 async fn harness() -> Harness {
     let folder = tempfile::tempdir().expect("make a folder");
@@ -265,6 +267,57 @@ async fn the_space_of_removed_records_is_given_back() {
     assert!(size() < 20_000_000, "{}", size());
 }
 
+#[tokio::test]
+async fn topics_can_be_read_and_written_beside_a_running_worker() {
+    let short = tempfile::tempdir().unwrap();
+    // A socket's address holds about a hundred bytes.
+    let long = short.path().join("a".repeat(120)).join("state");
+    for folder in [short.path(), &long] {
+        let broker = open(folder);
+        let state = |end| PartitionState {
+            topic: "a".into(),
+            partition: 0,
+            start: 0,
+            end,
+            committed: BTreeMap::from([("g".into(), 1)]),
+        };
+        producer(&broker).await.send(&[record("a", 0, "first")], &SourceOffsets::new(), "c").await.unwrap();
+        let mut consumer = consumer(&broker, "g", "a").await;
+        assigned(&mut *consumer).await;
+        consumer.commit(&Positions::from([(TopicPartition::new("a", 0), 1)])).await.unwrap();
+
+        assert!(Topics::of_worker(folder).await.unwrap().is_none());
+        // One that was killed leaves its socket behind.
+        drop(std::os::unix::net::UnixListener::bind(short.path().join("stale")).unwrap());
+        std::fs::rename(short.path().join("stale"), folder.join("ottla.sock")).unwrap();
+        assert!(Topics::of_worker(folder).await.unwrap().is_none());
+
+        let server = TopicsServer::serve(folder, broker.clone()).await.unwrap();
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&folder.join("ottla.sock").metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        let mut topics = Topics::of_worker(folder).await.unwrap().expect("a worker runs");
+        let whole = RawRecord {
+            offset: 1,
+            timestamp: Some(17),
+            key: Some(Bytes::from_static(&[0, 255])),
+            value: None,
+            headers: vec![("h".into(), Some("text".into())), ("h".into(), None)],
+        };
+        assert_eq!(topics.write("a", None, std::slice::from_ref(&whole)).await.unwrap()[0].as_ref().unwrap(), &(0, 1));
+        assert_eq!(topics.list(vec!["g".into()]).await.unwrap(), [state(2)]);
+        let records = topics.read(&TopicPartition::new("a", 0), 0, 10).await.unwrap();
+        assert_eq!(records[0].value.as_deref(), Some(&b"first"[..]));
+        assert_eq!(records[1], whole);
+        let error = topics.read(&TopicPartition::new("missing", 0), 0, 10).await.unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Config, "there is no topic 'missing'"));
+
+        server.stop().await;
+        assert!(!folder.join("ottla.sock").exists());
+        assert_eq!(topics.list(Vec::new()).await.unwrap_err().kind(), ErrorKind::Unreachable);
+    }
+}
+
 // Sends that are cut short.
 
 const CRASH_FOLDER: &str = "OTTLA_TEST_CRASH_FOLDER";
@@ -333,7 +386,9 @@ async fn after_a_kill_each_send_is_there_with_its_offset_or_not_at_all() {
             wanted -= usize::from(note(lines.next().expect("the child works until it is killed")));
         }
         child.kill().unwrap();
-        lines.for_each(|line| drop(note(line)));
+        for line in lines {
+            note(line);
+        }
         child.wait().unwrap();
 
         let broker = open(folder.path());
