@@ -243,6 +243,12 @@ impl Database {
         Ok(())
     }
 
+    /// Lets go of files that only earlier states of the database point to. fjall does that when it flushes anything.
+    pub(super) fn flush_state(&self) -> Result<()> {
+        self.state.rotate_memtable().map_err(|error| explain(error, "flush state store"))?;
+        Ok(())
+    }
+
     /// Bytes on the disk that hold records.
     pub(super) fn records_size(&self) -> u64 {
         self.records.disk_space()
