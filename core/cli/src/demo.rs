@@ -42,7 +42,8 @@ struct LoadArgs {
 pub(crate) async fn run(args: DemoArgs) -> Result<()> {
     let DemoCommand::Load(load) = args.command;
     let password = load.password.or_else(|| std::env::var("OTTLA_DB_PASSWORD").ok()).map(Secret::new);
-    let style = ProgressStyle::with_template("{prefix:18} {wide_bar} {human_pos}/{human_len}").expect("a constant template");
+    let style =
+        ProgressStyle::with_template("{prefix:18} {wide_bar} {human_pos}/{human_len}").expect("a constant template");
     let bar = ProgressBar::new(0).with_style(style);
     let progress = |table: &str, done: u64, all: u64| {
         bar.set_prefix(table.to_owned());
@@ -52,7 +53,8 @@ pub(crate) async fn run(args: DemoArgs) -> Result<()> {
     match &load.from {
         None => ottla_connector_rds::demo::load(&load.url, load.user.as_deref(), password.as_ref(), progress).await?,
         Some(folder) => {
-            ottla_connector_rds::demo::load_jsonl(&load.url, load.user.as_deref(), password.as_ref(), folder, progress).await?;
+            ottla_connector_rds::demo::load_jsonl(&load.url, load.user.as_deref(), password.as_ref(), folder, progress)
+                .await?;
         }
     }
     bar.finish_and_clear();

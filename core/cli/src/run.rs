@@ -55,7 +55,9 @@ impl FromStr for UntilArg {
         if text == "caught-up" {
             return Ok(Self::CaughtUp);
         }
-        parse_duration(text).map(Self::Elapsed).map_err(|_| format!("must be caught-up or a duration such as 30s, found '{text}'"))
+        parse_duration(text)
+            .map(Self::Elapsed)
+            .map_err(|_| format!("must be caught-up or a duration such as 30s, found '{text}'"))
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`plugins`] | finding and making plugins by name |
 //! | [`broker`] | topics: a Kafka cluster, or the embedded ones |
 //! | [`storage`] | the worker's own state folder |
+//! | [`topics`] | looking into topics and writing to them from outside |
 //!
 //! # The two record paths
 //!
@@ -18,3 +19,4 @@ pub mod broker;
 pub mod config;
 pub mod plugins;
 pub mod storage;
+pub mod topics;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fjall::config::{BlockSizePolicy, PinningPolicy};
-use fjall::{Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, UserKey, UserValue};
+use fjall::{AbstractTree, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, UserKey, UserValue};
 use ottla_api::{Error, ErrorKind, Result, error::ResultExt};
 
 /// The two parts of the store. A commit may touch both and is still one.
@@ -202,6 +202,10 @@ impl Database {
     ///
     /// fjall does the same inside a commit, but without noticing that its thread has died of a full disk, and then for ever.
     fn wait_for_flushes(&self) -> Result<(), CommitError> {
+        // The background thread would do this, too, but only once it is done flushing, and memory grows meanwhile.
+        if self.records.tree.active_memtable().size() > RECORDS_MEMTABLE {
+            self.records.rotate_memtable().map_err(|_| CommitError::Poisoned)?;
+        }
         let behind = |keyspace: &Keyspace| keyspace.sealed_memtable_count() >= 2 || keyspace.l0_table_count() >= 16;
         while behind(&self.records) || behind(&self.state) {
             self.check_health()?;
@@ -232,7 +236,17 @@ impl Database {
             self.check_health().map_err(|_| Error::retriable("flush state store: the disk is full or fails"))?;
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.records.major_compact().map_err(|error| explain(error, "compact state store"))
+        // The first one finds out which files of values nobody points to any more, the second one drops them.
+        for _ in 0..2 {
+            self.records.major_compact().map_err(|error| explain(error, "compact state store"))?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of files that only earlier states of the database point to. fjall does that when it flushes anything.
+    pub(super) fn flush_state(&self) -> Result<()> {
+        self.state.rotate_memtable().map_err(|error| explain(error, "flush state store"))?;
+        Ok(())
     }
 
     /// Bytes on the disk that hold records.

@@ -38,6 +38,7 @@ const FORMAT: &[u8] = b"1";
 const KEY_FORMAT: &[u8] = b"m/format";
 const KEY_WORKER: &[u8] = b"m/worker";
 const KEY_COMMIT: &[u8] = b"m/commit";
+const KEY_COMPACTED: &[u8] = b"m/compacted";
 
 /// One commit takes at most this much from the queue, so that the first in it does not wait for a gigabyte.
 const COMMIT_BYTES_MAX: usize = 8 << 20;
@@ -247,9 +248,15 @@ impl StateStore {
         self.with_database(|database| database.last_key(space, range))
     }
 
-    /// Gives the space of removed records back to the file system.
+    /// Gives the space of removed records back to the file system. Blocks its thread.
     pub(crate) fn compact_records(&self) -> Result<()> {
-        self.with_database(Database::compact_records)
+        self.with_database(Database::compact_records)?;
+        // A flush needs something to flush.
+        self.write_blocking(|batch, _| {
+            batch.put(Space::State, KEY_COMPACTED, b"");
+            Ok(())
+        })?;
+        self.with_database(Database::flush_state)
     }
 
     /// Bytes on the disk that hold records.
