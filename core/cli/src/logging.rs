@@ -32,8 +32,9 @@ pub(crate) fn start(format: LogFormat) -> Logging {
     let terminal = io::stderr().is_terminal();
     let logging = Logging { live: MultiProgress::new(), terminal };
     // Libraries log what they retry; what matters of that is said by the task concerned.
-    let filter = EnvFilter::try_from_env("OTTLA_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,fjall=warn,lsm_tree=warn,aws_config=warn,aws_smithy_runtime=warn,sqlx=warn,hyper=warn"));
+    let filter = EnvFilter::try_from_env("OTTLA_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("info,fjall=warn,lsm_tree=warn,aws_config=warn,aws_smithy_runtime=warn,sqlx=warn,hyper=warn")
+    });
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AboveLive(logging.live.clone()));
     let json = match format {
         LogFormat::Auto => !terminal,

@@ -221,7 +221,7 @@ async fn open(place: &Place, registry: &Registry, makes_topics: bool) -> Result<
 async fn list(topics: &mut Topics, groups: Vec<String>) -> Result<(), Failure> {
     let partitions = topics.list(groups.clone()).await?;
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     let columns = ["topic", "partition", "start", "end", "records"].map(str::to_owned);
     table.set_header(columns.into_iter().chain(groups.iter().map(|group| format!("lag of {group}"))));
     for column in table.column_iter_mut().skip(1) {

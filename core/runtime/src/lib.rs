@@ -4,6 +4,10 @@
 //!
 //! | Module | Holds |
 //! |---|---|
+//! | [`worker`] | starts connectors and tasks, restarts what fails, stops in order |
+//! | [`task`] | the two record paths |
+//! | [`errors`] | what follows from a record's failure; pauses between tries |
+//! | [`status`], [`metrics`] | what is, and who may look at it |
 //! | [`config`] | from files to a checked configuration |
 //! | [`plugins`] | finding and making plugins by name |
 //! | [`broker`] | topics: a Kafka cluster, or the embedded ones |
@@ -17,6 +21,11 @@
 
 pub mod broker;
 pub mod config;
+pub mod errors;
+pub mod metrics;
 pub mod plugins;
+pub mod status;
 pub mod storage;
+pub mod task;
 pub mod topics;
+pub mod worker;

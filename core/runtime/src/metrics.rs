@@ -26,7 +26,9 @@ type CounterMetric = (&'static str, &'static str, fn(&Counters) -> &AtomicU64);
 /// The counters of a connector, each with a label `connector`.
 const CONNECTOR_COUNTERS: &[CounterMetric] = &[
     ("ottla_connector_records_read_total", "Records that a source yielded or a sink's consumer read.", |c| &c.read),
-    ("ottla_connector_records_written_total", "Records durable in a topic, or accepted by a destination.", |c| &c.written),
+    ("ottla_connector_records_written_total", "Records durable in a topic, or accepted by a destination.", |c| {
+        &c.written
+    }),
     ("ottla_connector_records_dropped_total", "Records that a transformation dropped.", |c| &c.dropped),
     ("ottla_connector_records_failed_total", "Records that failed and were skipped.", |c| &c.failed),
     ("ottla_connector_dead_letters_total", "Records that went to the dead letter queue.", |c| &c.dead_letters),
@@ -45,7 +47,8 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + use<>> {
     let wrong = |what: &str| Error::config(format!("metrics.listener: {what}, found '{address}'"));
-    let socket: SocketAddr = address.parse().map_err(|_| wrong("must be an address and a port such as 127.0.0.1:9464"))?;
+    let socket: SocketAddr =
+        address.parse().map_err(|_| wrong("must be an address and a port such as 127.0.0.1:9464"))?;
     if !socket.ip().is_loopback() {
         return Err(wrong("must be a loopback address, because the listener does not ask who calls"));
     }
@@ -64,7 +67,11 @@ pub async fn serve(
     })
 }
 
-fn metrics_page(recorder: &PrometheusRecorder, status: &WorkerStatus, memory: &MemoryBudget) -> impl IntoResponse + use<> {
+fn metrics_page(
+    recorder: &PrometheusRecorder,
+    status: &WorkerStatus,
+    memory: &MemoryBudget,
+) -> impl IntoResponse + use<> {
     metrics::with_local_recorder(recorder, || {
         for connector in status.connectors() {
             copy(&connector);

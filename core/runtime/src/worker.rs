@@ -151,7 +151,8 @@ impl Worker {
             worker.background.spawn(serving);
         }
         for connector in shared.configuration.connectors.clone() {
-            let servers = connector.client.get("bootstrap.servers").unwrap_or(&shared.configuration.worker.bootstrap_servers);
+            let servers =
+                connector.client.get("bootstrap.servers").unwrap_or(&shared.configuration.worker.bootstrap_servers);
             let broker = brokers.get(servers)?;
             match connector.plugin.constructor {
                 Constructor::Source(_) => worker.start_source(connector, broker)?,
@@ -411,11 +412,7 @@ impl OneTask {
         task.run().await
     }
 
-    async fn run_sink(
-        self,
-        input: SinkInput,
-        catch_up: watch::Receiver<Option<Arc<Positions>>>,
-    ) -> Result<TaskEnd> {
+    async fn run_sink(self, input: SinkInput, catch_up: watch::Receiver<Option<Arc<Positions>>>) -> Result<TaskEnd> {
         let (shared, config) = (&self.shared, &self.config);
         let Constructor::Sink(make) = config.plugin.constructor else { unreachable!("started as a sink") };
         let number = self.task_status.number;
@@ -549,7 +546,10 @@ async fn caught_up(
     const LOOK_EVERY: Duration = Duration::from_millis(100);
     let sources_finished = || {
         let connectors = status.connectors();
-        let mut tasks = connectors.iter().filter(|c| c.destination.is_none() && !senders.contains_key(&c.name)).flat_map(|c| c.tasks());
+        let mut tasks = connectors
+            .iter()
+            .filter(|c| c.destination.is_none() && !senders.contains_key(&c.name))
+            .flat_map(|c| c.tasks());
         tasks.all(|task| matches!(task.state(), TaskState::Finished))
     };
     while !sources_finished() {
@@ -587,7 +587,8 @@ async fn caught_up(
 
 /// Where each partition of a sink's topics ends now; partitions that hold nothing are left out.
 async fn targets(sink: &Sink) -> Result<Positions> {
-    let topics: Vec<String> = sink.broker.topics().await?.into_keys().filter(|t| sink.input.subscription.matches(t)).collect();
+    let topics: Vec<String> =
+        sink.broker.topics().await?.into_keys().filter(|t| sink.input.subscription.matches(t)).collect();
     let ranges = sink.broker.offsets(&topics).await?;
     Ok(ranges.into_iter().filter(|(_, range)| range.end > range.start).map(|(tp, range)| (tp, range.end)).collect())
 }

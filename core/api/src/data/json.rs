@@ -54,7 +54,7 @@ pub fn parse(text: &[u8]) -> Result<Value> {
     Ok(value)
 }
 
-/// The compact JSON text of a value. See [`write`].
+/// The compact JSON text of a value. See [`write()`].
 pub fn to_string(value: &Value) -> String {
     let mut text = Vec::with_capacity(64);
     write(value, &mut text);

@@ -107,7 +107,10 @@ impl ErrorHandler {
         } else {
             "repair or skip the record, or set errors.tolerance=all, best with errors.deadletterqueue.topic.name"
         };
-        Err(Error::data(format!("{} failed at {} ({}): {}; {way_out}", failure.class, place, failure.stage, failure.error)))
+        Err(Error::data(format!(
+            "{} failed at {} ({}): {}; {way_out}",
+            failure.class, place, failure.stage, failure.error
+        )))
     }
 
     fn log(&self, failure: &Failure, consumed: Option<(&TopicPartition, i64)>) {

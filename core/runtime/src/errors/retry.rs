@@ -87,7 +87,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(1000));
         for full in [100, 200, 400, 800, 1000, 1000] {
             let pause = backoff.next_pause();
-            assert!(pause >= Duration::from_millis(full / 2) && pause <= Duration::from_millis(full), "{pause:?} of {full}");
+            assert!(
+                pause >= Duration::from_millis(full / 2) && pause <= Duration::from_millis(full),
+                "{pause:?} of {full}"
+            );
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ottla_api::offset::{Positions, TopicPartition};
 use ottla_api::record::{RawRecord, SinkBatch, SinkRecord};
@@ -25,6 +25,9 @@ use crate::broker::{ConsumerEvent, GroupConsumer};
 use crate::errors::retry::Retrying;
 use crate::errors::{ErrorHandler, Failure, Stage};
 use crate::status::{ConnectorStatus, MemorySlot, TaskState, TaskStatus};
+
+/// How long after its last failure consuming counts as working again where no record says so.
+const QUIET_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
 /// Runs one sink task.
 pub struct WorkerSinkTask {
@@ -72,10 +75,19 @@ impl WorkerSinkTask {
             errors: Arc::clone(&self.errors),
             rewinds: Mutex::default(),
         });
-        let mut partitions = BTreeMap::new();
-        let outcome = self.run_until_stopped(&host, &mut partitions).await;
-        self.end(partitions, outcome.is_ok()).await;
-        outcome
+        match self.start(&host).await {
+            Ok(true) => {
+                let mut partitions = BTreeMap::new();
+                let outcome = self.run_until_stopped(&host, &mut partitions).await;
+                self.end(partitions, outcome.is_ok()).await;
+                outcome
+            }
+            // Nothing is called on a task that has not started.
+            not_started => {
+                self.leave().await;
+                not_started.map(|_| TaskEnd::Stopped)
+            }
+        }
     }
 
     async fn run_until_stopped(
@@ -83,9 +95,6 @@ impl WorkerSinkTask {
         host: &Arc<SinkHost>,
         partitions: &mut BTreeMap<TopicPartition, Assigned>,
     ) -> Result<TaskEnd> {
-        if !self.start(host).await? {
-            return Ok(TaskEnd::Stopped);
-        }
         self.task_status.set(TaskState::Running);
         let mut commit_timer = interval(self.commit_interval);
         let mut tick_timer = interval(Duration::from_secs(1));
@@ -93,20 +102,38 @@ impl WorkerSinkTask {
             timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
         let stop = self.stop.clone();
+        let task_status = Arc::clone(&self.task_status);
         let mut catch_up = self.catch_up.clone();
+        // Retries of consuming, and when it failed last. One row of failures stays one row, however often it is tried.
+        let mut out_of_reach: Option<(Retrying<'_>, Instant)> = None;
         loop {
             let room = !self.memory.budget().is_exceeded();
             let step = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(TaskEnd::Stopped),
                 _ = commit_timer.tick() => self.commit(partitions, FlushReason::Interval).await,
-                _ = tick_timer.tick() => self.tick().await,
+                _ = tick_timer.tick() => {
+                    // A topic without news says nothing when its broker is back.
+                    if out_of_reach.as_ref().is_some_and(|(_, last)| last.elapsed() > QUIET_AFTER_FAILURE)
+                        && let Some((retrying, _)) = out_of_reach.take()
+                    {
+                        retrying.succeeded();
+                    }
+                    self.tick().await
+                }
                 Ok(()) = catch_up.changed() => Ok(()),
                 event = self.consumer.next(), if room => match event {
-                    Ok(event) => self.handle(partitions, event).await,
+                    Ok(event) => {
+                        if let Some((retrying, _)) = out_of_reach.take() {
+                            retrying.succeeded();
+                        }
+                        self.handle(partitions, event).await
+                    }
                     Err(error) if error.is_retriable() => {
-                        Retrying::new("consume", &self.task_status, &stop).wait(error).await;
-                        self.task_status.set(TaskState::Running);
+                        let first = || (Retrying::new("consume", &task_status, &stop), Instant::now());
+                        let (retrying, last) = out_of_reach.get_or_insert_with(first);
+                        retrying.wait(error).await;
+                        *last = Instant::now();
                         Ok(())
                     }
                     Err(error) => Err(error.during("consume")),
@@ -143,7 +170,11 @@ impl WorkerSinkTask {
         Ok(true)
     }
 
-    async fn handle(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>, event: ConsumerEvent) -> Result<()> {
+    async fn handle(
+        &mut self,
+        partitions: &mut BTreeMap<TopicPartition, Assigned>,
+        event: ConsumerEvent,
+    ) -> Result<()> {
         match event {
             ConsumerEvent::Assigned(committed) => self.open(partitions, committed).await,
             ConsumerEvent::Batch { partition, records, next_offset } => {
@@ -265,11 +296,7 @@ impl WorkerSinkTask {
     }
 
     /// Commits what the sink says is durable (G2), after the dead letter queue has what was reported to it.
-    async fn commit(
-        &mut self,
-        partitions: &mut BTreeMap<TopicPartition, Assigned>,
-        reason: FlushReason,
-    ) -> Result<()> {
+    async fn commit(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>, reason: FlushReason) -> Result<()> {
         let mut retrying = Retrying::new("flush", &self.task_status, &self.stop);
         let durable = loop {
             let flushed = match self.task.flush(reason).await {
@@ -371,6 +398,10 @@ impl WorkerSinkTask {
         if let Err(error) = self.task.stop().await {
             warn!(error = %error, "the sink did not stop cleanly");
         }
+        self.leave().await;
+    }
+
+    async fn leave(self) {
         if let Err(error) = self.consumer.close().await {
             warn!(error = %error, "could not leave the group cleanly");
         }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use ottla_api::Result;
 use ottla_api::offset::{SourceOffset, SourceOffsets, SourcePartition};
 use ottla_api::record::SourceRecord;
 use ottla_api::source::{SourcePoll, SourceTask, SourceTaskContext, SourceTaskHost};
-use ottla_api::Result;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -80,12 +80,8 @@ impl WorkerSourceTask {
             offsets: self.offsets.all(&self.connector)?,
             status: Arc::clone(&self.status),
         });
-        let context = SourceTaskContext::new(
-            Arc::clone(&self.connector),
-            self.task_status.number,
-            self.state_dir.clone(),
-            host,
-        );
+        let context =
+            SourceTaskContext::new(Arc::clone(&self.connector), self.task_status.number, self.state_dir.clone(), host);
         let mut retrying = Retrying::new("start", &self.task_status, &self.stop);
         loop {
             match self.task.start(&context).await {

@@ -41,13 +41,15 @@ impl TransformationChain {
     /// Sends a record through. Nothing comes out where a stage drops it.
     pub fn apply(&mut self, mut record: Record) -> Result<Option<Record>, Failure> {
         for stage in &mut self.stages {
-            let applied = stage.applies_to(&mut record).and_then(|applies| {
-                if applies { stage.transformation.apply(record) } else { Ok(Some(record)) }
-            });
+            let applied = stage
+                .applies_to(&mut record)
+                .and_then(|applies| if applies { stage.transformation.apply(record) } else { Ok(Some(record)) });
             record = match applied {
                 Ok(Some(record)) => record,
                 Ok(None) => return Ok(None),
-                Err(error) => return Err(Failure::new(Stage::Transformation, format!("transformation '{}'", stage.name), error)),
+                Err(error) => {
+                    return Err(Failure::new(Stage::Transformation, format!("transformation '{}'", stage.name), error));
+                }
             };
         }
         Ok(Some(record))
