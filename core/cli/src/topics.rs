@@ -7,7 +7,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use ottla_api::config::Properties;
@@ -311,7 +310,10 @@ async fn tail(topics: &mut Topics, topic: &str, count: usize, follow: bool, form
     for (_, partition, record) in &last[last.len().saturating_sub(count)..] {
         print(partition, std::slice::from_ref(record), format)?;
     }
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         let mut more = false;
         for (partition, next) in &mut positions {
             let records = topics.read(partition, *next, 1000).await?;
@@ -325,7 +327,6 @@ async fn tail(topics: &mut Topics, topic: &str, count: usize, follow: bool, form
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
-    Ok(())
 }
 
 fn print(partition: &TopicPartition, records: &[RawRecord], format: Format) -> io::Result<()> {
@@ -341,14 +342,15 @@ fn print(partition: &TopicPartition, records: &[RawRecord], format: Format) -> i
 }
 
 fn as_json(partition: &TopicPartition, record: &RawRecord) -> Value {
-    let header = |(name, value): &(String, Option<Bytes>)| json!({ "key": name, "value": text(value.as_ref()) });
+    let headers = record.headers.iter().map(|(name, value)| json!({ "key": name, "value": text(value.as_deref()) }));
+    let headers: Vec<Value> = headers.collect();
     json!({
         "partition": partition.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,
-        "key": text(record.key.as_ref()),
-        "value": record.value.as_deref().and_then(nested).unwrap_or_else(|| text(record.value.as_ref())),
-        "headers": record.headers.iter().map(header).collect::<Vec<_>>(),
+        "key": text(record.key.as_deref()),
+        "value": record.value.as_deref().and_then(nested).unwrap_or_else(|| text(record.value.as_deref())),
+        "headers": headers,
     })
 }
 
@@ -357,7 +359,7 @@ fn nested(bytes: &[u8]) -> Option<Value> {
     serde_json::from_slice(bytes).ok().filter(|value: &Value| value.is_object() || value.is_array())
 }
 
-fn text(bytes: Option<&Bytes>) -> Value {
+fn text(bytes: Option<&[u8]>) -> Value {
     match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
         None => Value::Null,
         Some((_, Ok(text))) => text.into(),
@@ -372,14 +374,13 @@ async fn write(
     partition: Option<i32>,
     file: Option<&Path>,
 ) -> Result<(), Failure> {
-    let input: Box<dyn BufRead + Send> = match file {
+    let mut input: Box<dyn BufRead + Send> = match file {
         None => Box::new(BufReader::new(io::stdin())),
         Some(path) => {
             let file = File::open(path).or_error(ErrorKind::Config, format!("open {}", path.display()))?;
             Box::new(BufReader::new(file))
         }
     };
-    let (mut input, key) = (input, key.map(Bytes::from));
     let mut written = 0;
     loop {
         let (lines, rest) = read_lines(input).await?;
@@ -387,7 +388,11 @@ async fn write(
         if lines.is_empty() {
             break;
         }
-        let record = |line: Vec<u8>| RawRecord { key: key.clone(), value: Some(line.into()), ..RawRecord::default() };
+        let record = |line: Vec<u8>| RawRecord {
+            key: key.clone().map(Into::into),
+            value: Some(line.into()),
+            ..RawRecord::default()
+        };
         let records: Vec<RawRecord> = lines.into_iter().map(record).collect();
         for result in topics.write(topic, partition, &records).await? {
             result.map_err(|error| error.during(format!("line {}", written + 1)))?;

@@ -348,9 +348,8 @@ async fn child_that_sends_until_it_is_killed() {
         }
     };
     let tasks: Vec<_> = (0..CRASH_TASKS).map(|task| tokio::spawn(send(task))).collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
+    futures::future::join_all(tasks).await;
+    panic!("every task has failed");
 }
 
 /// Large enough that files are written in the background, too.
