@@ -83,10 +83,12 @@ const CONNECTIONS_MAX: u32 = 2;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The options of every pool. A slow start of a connection is no news: the caller waits for it, and says so when in vain.
-fn pool_options<DB: sqlx::Database>() -> PoolOptions<DB> {
+///
+/// The pool gives up well before the query does, so that there is time left to ask for the reason.
+fn pool_options<DB: sqlx::Database>(query_timeout: Duration) -> PoolOptions<DB> {
     PoolOptions::new()
         .max_connections(CONNECTIONS_MAX)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .acquire_timeout(ACQUIRE_TIMEOUT.min(query_timeout / 2))
         .acquire_slow_threshold(Duration::MAX)
 }
 
@@ -295,6 +297,9 @@ impl Client {
         datetime_format: DateTimeFormat,
     ) -> Result<Self> {
         let address = connection.url.to_string();
+        if let Some(path) = connection.tls_ca.as_ref().filter(|path| !path.is_file()) {
+            return Err(Error::config(format!("connection.tls.ca: there is no file {}", path.display())));
+        }
         let wrong = |error| from_sqlx(error, "connect", &address);
         let database: Box<dyn Database> = match (&connection.url, emulator) {
             (DatabaseUrl::Emulator, None) => return Err(Error::fatal("the emulated database has no file")),

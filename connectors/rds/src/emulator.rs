@@ -396,7 +396,7 @@ impl Dice {
     /// A number below `bound`, small ones the likelier the larger `power` is.
     fn skewed(&mut self, bound: u64, power: u32) -> u64 {
         let drawn = self.next() >> 32;
-        let fraction = (1..power).fold(drawn, |fraction, _| fraction * drawn >> 32);
+        let fraction = (1..power).fold(drawn, |fraction, _| (fraction * drawn) >> 32);
         ((u128::from(fraction) * u128::from(bound)) >> 32) as u64
     }
 }
@@ -509,6 +509,22 @@ mod tests {
             // A single precision column holds the same digits.
             assert_eq!((*latitude as f32).to_string(), latitude.to_string());
         }
+    }
+
+    #[tokio::test]
+    async fn the_file_is_made_once_and_nothing_else_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let started = std::time::Instant::now();
+        // Two tasks of one worker.
+        let (one, other) = tokio::join!(open(&state), open(&state));
+        eprintln!("both made in {:?}", started.elapsed());
+        assert_eq!(one.unwrap(), other.unwrap());
+        let files: Vec<_> = fs::read_dir(&state).unwrap().map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(files, ["emulator-v1.sqlite"]);
+        let made = fs::metadata(state.join("emulator-v1.sqlite")).unwrap().modified().unwrap();
+        let again = fs::metadata(open(&state).await.unwrap()).unwrap().modified().unwrap();
+        assert_eq!(made, again);
     }
 
     #[test]

@@ -25,6 +25,10 @@ fn classify(error: &sqlx::Error) -> (ErrorKind, String) {
     use ErrorKind::{Config, Fatal, Unreachable};
     match error {
         sqlx::Error::Database(error) => classify_answer(error.as_ref()),
+        // How a refused certificate comes out.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            (Unreachable, format!("no encrypted connection: {error}; see connection.tls.ca"))
+        }
         sqlx::Error::Io(error) => (Unreachable, format!("the database can't be reached: {error}")),
         sqlx::Error::PoolTimedOut => (Unreachable, "the database can't be reached in time".to_owned()),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed | sqlx::Error::BeginFailed => {

@@ -236,7 +236,8 @@ async fn bulk_pages_through_keys_of_many_types_and_resumes() {
         distinct.dedup();
         let doubles = if server.postgres { 2 } else { 1 };
         assert_eq!(distinct.len(), all.len() - doubles, "{:#?}", texts(&all));
-        for stored in 0..all.len() {
+        // Every third: each start asks for all tables.
+        for stored in (0..all.len()).step_by(3) {
             let host = Arc::new(Host::default());
             all[..=stored].iter().for_each(|record| host.store(record));
             let mut task = started(&bulk, &host, folder.path()).await.unwrap();

@@ -37,7 +37,7 @@ impl MySql {
         if let Some(path) = &connection.tls_ca {
             options = options.ssl_ca(path);
         }
-        Ok(Self { pool: pool_options().connect_lazy_with(options.clone()), options })
+        Ok(Self { pool: pool_options(connection.timeout).connect_lazy_with(options.clone()), options })
     }
 }
 

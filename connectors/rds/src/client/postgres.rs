@@ -38,7 +38,7 @@ impl Postgres {
         if let Some(path) = &connection.tls_ca {
             options = options.ssl_root_cert(path);
         }
-        Ok(Self { pool: pool_options().connect_lazy_with(options.clone()), options })
+        Ok(Self { pool: pool_options(connection.timeout).connect_lazy_with(options.clone()), options })
     }
 }
 
@@ -89,6 +89,8 @@ impl Dialect for Postgres {
             "bool" => (Kind::Boolean, cast("bool")),
             "bytea" => (Kind::Bytes, cast("bytea")),
             "timestamp" => (Kind::DateTime, cast("text")),
+            // A cast would cut the blanks that fill it up.
+            "bpchar" => (Kind::Text, quoted.to_owned()),
             // The session's zone is UTC; the text says so in the way that every reader knows.
             "timestamptz" => (Kind::DateTime, format!("({quoted} AT TIME ZONE 'UTC')::text || 'Z'")),
             // Texts, dates, times, JSON, UUIDs, enums, arrays, addresses, ranges.

@@ -7,7 +7,10 @@ use ottla_api::data::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Row, TypeInfo, ValueRef};
 
-use super::{ColumnAccess, ColumnType, Database, Dialect, Kind, Statement, bind_values, over_the_pool, pool_options};
+use super::{
+    ACQUIRE_TIMEOUT, ColumnAccess, ColumnType, Database, Dialect, Kind, Statement, bind_values, over_the_pool,
+    pool_options,
+};
 
 pub(super) struct Sqlite {
     pool: SqlitePool,
@@ -30,7 +33,7 @@ impl Sqlite {
 
     fn with(options: SqliteConnectOptions) -> Self {
         let options = options.disable_statement_logging();
-        Self { pool: pool_options().connect_lazy_with(options.clone()), options }
+        Self { pool: pool_options(ACQUIRE_TIMEOUT).connect_lazy_with(options.clone()), options }
     }
 }
 
