@@ -323,11 +323,13 @@ fn cast_to_text(value: &mut Value) -> Result<Value> {
         _ if millis < DAY_MILLIS => {
             format!("{}Z", with_millis(json::iso_time(millis.rem_euclid(DAY_MILLIS) as i32)))
         }
-        _ if millis % DAY_MILLIS == 0 => json::iso_date((millis / DAY_MILLIS) as i32),
-        _ => {
-            let text = json::iso_timestamp(millis);
-            format!("{}Z", with_millis(text.trim_end_matches('Z').to_owned()))
-        }
+        _ => match i32::try_from(millis / DAY_MILLIS) {
+            Ok(days) if millis % DAY_MILLIS == 0 => json::iso_date(days),
+            _ => {
+                let text = json::iso_timestamp(millis);
+                format!("{}Z", with_millis(text.trim_end_matches('Z').to_owned()))
+            }
+        },
     };
     Ok(Value::String(match value {
         Value::String(text) => std::mem::take(text),

@@ -293,6 +293,15 @@ impl DatePattern {
                 Part::Literal(literal) => rest.strip_prefix(literal.as_str())?,
                 Part::Number { unit, width, next_is_number } => {
                     let (number, digits, after) = read_number(rest, *width, *next_is_number, reading)?;
+                    // Dates far beyond these have no use, and their milliseconds no place in 64 bits.
+                    let number_max = match unit {
+                        Unit::Year | Unit::Month => 100_000_000,
+                        Unit::Fraction if reading == Reading::Exact => i64::MAX,
+                        _ => 10_000_000_000,
+                    };
+                    if number > number_max {
+                        return None;
+                    }
                     match unit {
                         Unit::Year if *width <= 2 && digits == 2 => {
                             time.year = number + if number < 70 { 2000 } else { 1900 };
@@ -406,17 +415,16 @@ fn read_number(text: &str, width: usize, next_is_number: bool, reading: Reading)
         Reading::Exact if width > 1 => width,
         Reading::Exact => found,
     };
-    // Seventeen digits keep every sum below in range.
-    if digits == 0
-        || digits > found
-        || digits > 17
-        || (reading == Reading::Exact && !next_is_number && digits < found && width > 1)
-    {
+    // More than eighteen digits don't fit the number.
+    if digits == 0 || digits > found || digits > 18 {
+        return None;
+    }
+    let cut_short = digits < found && !next_is_number;
+    if cut_short && reading == Reading::Exact {
         return None;
     }
     let number = text.bytes().take(digits).fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
-    // A year beyond this is no date, and would overflow as one.
-    (reading == Reading::Exact || number < 100_000_000_000_000).then_some((number, digits, &text[digits..]))
+    Some((number, digits, &text[digits..]))
 }
 
 /// Reads a month's or weekday's name, long or short.
@@ -606,6 +614,8 @@ mod tests {
         assert_eq!(java("yyyy-MM-dd", "2019-20-28"), Some(1_598_572_800_000));
         assert_eq!(java("ss.SSS", "1.5"), Some(1005));
         assert_eq!(java("yyyy", "x"), None);
+        assert_eq!(java("yyyy", "9999999999"), None);
+        assert_eq!(java("HH", "99999999999999999999"), None);
     }
 
     #[test]

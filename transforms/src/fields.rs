@@ -255,6 +255,14 @@ pub(crate) fn optional(schema: &Arc<Schema>) -> Arc<Schema> {
     if schema.is_optional() { Arc::clone(schema) } else { schema.to_builder().optional().build() }
 }
 
+/// The schema of a text that null is put into: null allowed, and no default, which a reader would take for the null.
+pub(crate) fn nullable_text(schema: &Arc<Schema>) -> Arc<Schema> {
+    match (schema.is_optional(), schema.default()) {
+        (true, None) => Arc::clone(schema),
+        _ => basics_of(schema, SchemaType::String).optional().build(),
+    }
+}
+
 /// The schema of a field of which nothing is known but that it is null.
 pub(crate) fn unknown() -> Arc<Schema> {
     Schema::optional(SchemaType::String)

@@ -33,7 +33,7 @@ use ottla_api::config::ConfigValue;
 use ottla_api::data::SchemaType;
 use ottla_api::prelude::*;
 
-use crate::fields::{FieldEdits, Fields, fields_of, optional};
+use crate::fields::{FieldEdits, Fields, fields_of, nullable_text};
 use crate::java_regex::WholeRegex;
 use crate::key_or_value::{Change, Fate, On, OnPayload};
 use crate::text_list::{TextList, config_error};
@@ -228,7 +228,7 @@ fn replace<'a>(
     edits.apply(
         fields,
         |_, schema: &Arc<Schema>| match replacement {
-            Replacement::Null if schema.schema_type() == SchemaType::String => Ok(optional(schema)),
+            Replacement::Null if schema.schema_type() == SchemaType::String => Ok(nullable_text(schema)),
             _ => Ok(Arc::clone(schema)),
         },
         |number, value, has_schema| {

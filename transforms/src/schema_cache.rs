@@ -40,3 +40,28 @@ impl<T> SchemaCache<T> {
         Ok(&self.entries[0].1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ottla_api::data::SchemaType;
+
+    #[test]
+    fn equal_schemas_share_one_result_and_the_oldest_are_forgotten() {
+        let named = |name: &str| Schema::builder(SchemaType::String).name(name).build();
+        let mut cache = SchemaCache::new();
+        let mut made = 0;
+        let mut get = |name: &str| {
+            let result = cache.get(&named(name), |_| {
+                made += 1;
+                Ok(made)
+            });
+            *result.unwrap()
+        };
+        assert_eq!((get("a"), get("a"), get("b"), get("a"), get("b")), (1, 1, 2, 1, 2));
+        for other in 0..ENTRIES_MAX {
+            get(&other.to_string());
+        }
+        assert_eq!(get("a"), 3 + ENTRIES_MAX as i32);
+    }
+}

@@ -26,9 +26,10 @@
 use std::sync::Arc;
 
 use ottla_api::config::ConfigValue;
+use ottla_api::data::SchemaType;
 use ottla_api::prelude::*;
 
-use crate::fields::{FieldEdits, fields_of, optional};
+use crate::fields::{FieldEdits, fields_of, nullable_text};
 use crate::key_or_value::{Change, Fate, On, OnPayload};
 use crate::text_list::{config_error, not_empty};
 
@@ -136,7 +137,7 @@ impl Change for StripPrefix {
         fields.apply(
             &mut fields_of(payload, "strip-prefix")?,
             |_, schema: &Arc<Schema>| match unmatched {
-                Unmatched::Null => Ok(optional(schema)),
+                Unmatched::Null if schema.schema_type() == SchemaType::String => Ok(nullable_text(schema)),
                 _ => Ok(Arc::clone(schema)),
             },
             |_, value, _| {
