@@ -21,14 +21,13 @@ pub(crate) async fn show(status: Arc<WorkerStatus>, logging: Logging) {
     let every = if logging.terminal { LIVE_EVERY } else { LOG_EVERY };
     let mut timer = tokio::time::interval(every);
     timer.tick().await;
-    let mut lines: Vec<Line> = Vec::new();
+    // Every connector is there before the first line is shown: the worker adds them before it runs.
+    let connectors = status.connectors();
+    let mut lines: Vec<Line> = connectors.iter().map(|connector| Line::new(connector, &logging)).collect();
     loop {
         timer.tick().await;
-        for (index, connector) in status.connectors().iter().enumerate() {
-            if lines.len() == index {
-                lines.push(Line::new(connector, &logging));
-            }
-            lines[index].update(connector);
+        for (line, connector) in lines.iter_mut().zip(&connectors) {
+            line.update(connector);
         }
     }
 }

@@ -114,16 +114,22 @@ fn lines(connector: &ConnectorConfig, configuration: &Configuration) -> Vec<(&'s
     lines.push(("failures", failures));
     let servers = connector.client.get("bootstrap.servers").unwrap_or(&configuration.worker.bootstrap_servers);
     let delivery = match (connector.plugin.kind(), servers) {
-        (PluginKind::Source, "embedded") => "exactly once into topics: records and their source offset are one commit",
-        (PluginKind::Source, _) => "at least once into topics: a source offset is stored after its records are durable",
-        // The sink's own first sentence says what it promises beyond.
-        _ => "at least once: an offset is committed after the sink made its records durable",
+        (PluginKind::Source, "embedded") => {
+            "exactly once into topics: records and their source offset are one commit".to_owned()
+        }
+        (PluginKind::Source, _) => {
+            "at least once into topics: a source offset is stored after its records are durable".to_owned()
+        }
+        // What a sink promises stands in its own first sentence.
+        _ => first_sentence(connector),
     };
-    lines.push(("delivery", delivery.to_owned()));
-    if let Some(promise) = connector.plugin.doc.split("\n\n").next().filter(|_| connector.sink.is_some()) {
-        lines.push(("", promise.split_whitespace().collect::<Vec<_>>().join(" ")));
-    }
+    lines.push(("delivery", delivery));
     lines
+}
+
+fn first_sentence(connector: &ConnectorConfig) -> String {
+    let paragraph = connector.plugin.doc.split("\n\n").next().unwrap_or_default();
+    paragraph.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The stages in order, those of a chain in brackets after its name.

@@ -137,7 +137,8 @@ impl Loader {
         let table =
             |name: &str| members.iter().find(|member| member.key == name && matches!(member.node, Node::Table(_)));
         let native = ["worker", "connectors", "chains"];
-        if native.iter().any(|name| table(name).is_some()) {
+        let includes = members.iter().any(|member| member.key == "include");
+        if includes || native.iter().any(|name| table(name).is_some()) {
             for member in &members {
                 self.native_table(file, member);
             }
@@ -166,13 +167,34 @@ impl Loader {
                     if kind == "chains" { self.chain(section) } else { self.connector(section) }
                 }
             }
+            ("include", Node::Scalar(name)) => self.include(file, member.line, name),
+            ("include", Node::List(names)) => {
+                for name in names {
+                    match name {
+                        Node::Scalar(name) => self.include(file, member.line, name),
+                        _ => self.include(file, member.line, ""),
+                    }
+                }
+            }
             (key, _) => {
                 let message = format!(
-                    "unknown table{} (there are [worker], [connectors.<name>] and [chains.<name>])",
+                    "unknown table{} (there are [worker], [connectors.<name>] and [chains.<name>], and include = [..] above them)",
                     did_you_mean(key, ["worker", "connectors", "chains"])
                 );
                 self.diagnostics.error(&file.at(member.line), key.to_owned(), message);
             }
+        }
+    }
+
+    /// Reads another file, named relative to this one. One that several files include is read once.
+    fn include(&mut self, file: &File, line: usize, name: &str) {
+        let path = Path::new(&*file.name).parent().unwrap_or(Path::new("")).join(name);
+        if name.is_empty() || !path.is_file() {
+            let message = format!("must name files beside this one; '{}' is none", path.display());
+            return self.diagnostics.error(&file.at(line), "include".to_owned(), message);
+        }
+        if !self.files.contains(&path.display().to_string().into()) {
+            self.file(&path);
         }
     }
 
