@@ -310,7 +310,8 @@ fn ask<T>(
     let begun = Instant::now();
     loop {
         let result = question(consumer, SLICE);
-        while polls && consumer.poll(Duration::ZERO).is_some() {}
+        // Not without any waiting: a log line would pass for the end of what is there.
+        while polls && consumer.poll(Duration::from_millis(5)).is_some() {}
         match result {
             Ok(answer) => {
                 connection.is_well();

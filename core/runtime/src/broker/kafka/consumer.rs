@@ -4,21 +4,27 @@
 //! may take long (committed positions, offsets, topics) are asked beside it. So heartbeats, `max.poll.interval.ms` and
 //! rebalances are served while a sink writes for minutes.
 //!
+//! # Two clients
+//!
+//! One client of librdkafka is the *member*: it is in the group and commits, and its assignment is always empty. Another one,
+//! which is in no group, *fetches* the partitions that the group gave to the member. One client for both will not do: while
+//! librdkafka waits for an application to let go of one partition it fetches none, and its records stand in one queue with
+//! the group's events, so that who is full of records can't hear what the group wants.
+//!
 //! # Rebalances
 //!
 //! The protocol is cooperative: only partitions that move are touched. librdkafka waits until the application agrees.
 //!
-//! - *Assign* is agreed to at once, with nothing: the group need not wait until a sink has opened its partitions. Each
-//!   partition joins librdkafka's own list, and is fetched, when [`start_at`](GroupConsumer::start_at) has said from where.
-//! - *Revoke* is agreed to when the application has [released](GroupConsumer::release) all of it. Until then the partitions
-//!   are ours and commits for them count; librdkafka fetches nothing meanwhile, and whoever is to have them waits. Should
-//!   the group rebalance again before that, it goes on without us after `max.poll.interval.ms`; then commits are refused.
+//! - *Assign* is agreed to at once: the group need not wait until a sink has opened its partitions. Each is fetched when
+//!   [`start_at`](GroupConsumer::start_at) has said from where.
+//! - *Revoke* stops fetching at once, and is agreed to when the application has [released](GroupConsumer::release) all of it.
+//!   Until then the partitions are ours and commits for them count; whoever is to have them waits. Should the group rebalance
+//!   again before that, it goes on without us after `max.poll.interval.ms`; then commits are refused.
 //! - *Lost* is agreed to at once.
 //!
 //! # A full inbox
 //!
-//! pauses all partitions. A pause throws away what librdkafka has fetched ahead (so that is kept small) and goes on at the
-//! position of what was polled. Polling never stops.
+//! means that the fetching client is not polled. It stops by itself when its own small queue is full.
 //!
 //! # Positions
 //!
@@ -48,7 +54,7 @@ use super::context::{Connection, Context, Rebalance, kind_of, partition_list};
 use super::{PATIENCE, ask, committed_positions, is_missing, list_offsets, raw_record, topics_of};
 use crate::broker::{ConsumerEvent, ConsumerSpec, GroupConsumer, OffsetRange, StartPosition, Subscription};
 
-/// Bytes of batches that may wait for the application before fetching pauses; it resumes at a quarter of it. With what
+/// Bytes of batches that may wait for the application before no more are polled; at half of it polling goes on. With what
 /// librdkafka holds (see `settings`), a consumer takes about 7 MiB, and 16 of them fit in 150 MB.
 const BUFFER_MAX: usize = 3 << 20;
 /// Bytes after which a batch is handed over although more records are there.
@@ -189,12 +195,8 @@ impl KafkaConsumer {
         if config.get("client.id").is_none() {
             config.set("client.id", &spec.client_id);
         }
-        if let Some(instance) = &spec.instance_id {
-            config.set("group.instance.id", instance);
-        }
         config
             .set("group.id", &spec.group)
-            .set("partition.assignment.strategy", "cooperative-sticky")
             // Offsets are committed when the sink has said so, and never by chance.
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
@@ -202,9 +204,18 @@ impl KafkaConsumer {
             .set("auto.offset.reset", "error")
             .set("enable.partition.eof", "true");
         let connection = Connection::new(&spec.client_id, bootstrap);
-        let consumer: BaseConsumer<Context> = config
-            .create_with_context(Context::new(connection.clone()))
-            .map_err(|error| connection.failure(&format!("join group '{}'", spec.group), &error))?;
+        let create = |config: &ClientConfig| -> Result<BaseConsumer<Context>> {
+            config
+                .create_with_context(Context::new(connection.clone()))
+                .map_err(|error| connection.failure(&format!("join group '{}'", spec.group), &error))
+        };
+        // The group's name lets it read what the group may read; it never joins.
+        let fetcher = create(&config)?;
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+        if let Some(instance) = &spec.instance_id {
+            config.set("group.instance.id", instance);
+        }
+        let member = create(&config)?;
 
         let inbox = Arc::new(Inbox::default());
         let (commands, received) = mpsc::channel();
@@ -215,7 +226,8 @@ impl KafkaConsumer {
             .spawn(move || {
                 // However this thread ends, nobody waits for it in vain.
                 let _ended = EndOf(inbox_of_thread.clone());
-                Poller::new(consumer, spec, inbox_of_thread, commands_of_thread, received, runtime, refresh).run();
+                Poller::new(member, fetcher, spec, inbox_of_thread, commands_of_thread, received, runtime, refresh)
+                    .run();
             })
             .map_err(|error| Error::retriable("start a thread for a consumer").caused_by(error))?;
         Ok(Self { inbox, commands, thread: thread.thread().clone() })
@@ -256,7 +268,7 @@ impl GroupConsumer for KafkaConsumer {
                 if let Some(item) = state.items.pop_front() {
                     let before = state.bytes;
                     state.bytes -= item.bytes;
-                    if before > BUFFER_MAX / 4 && state.bytes <= BUFFER_MAX / 4 {
+                    if before > BUFFER_MAX / 2 && state.bytes <= BUFFER_MAX / 2 {
                         self.thread.unpark();
                     }
                     return item.what;
@@ -350,7 +362,8 @@ struct Commit {
 
 /// The thread's side.
 struct Poller {
-    consumer: Arc<BaseConsumer<Context>>,
+    member: Arc<BaseConsumer<Context>>,
+    fetcher: Arc<BaseConsumer<Context>>,
     connection: Arc<Connection>,
     spec: ConsumerSpec,
     inbox: Arc<Inbox>,
@@ -364,8 +377,6 @@ struct Poller {
     epoch: u64,
     /// What the group wants back and the application has not released yet, while there is a revocation to agree to.
     revoking: Option<BTreeSet<TopicPartition>>,
-    /// Starts that need a partition taken out of librdkafka's list first, which would pass for agreeing to a revocation.
-    restarts: BTreeMap<TopicPartition, i64>,
     throttled: bool,
     commits: VecDeque<Commit>,
     committing: Option<Commit>,
@@ -379,7 +390,8 @@ struct Poller {
 
 impl Poller {
     fn new(
-        mut consumer: BaseConsumer<Context>,
+        mut member: BaseConsumer<Context>,
+        mut fetcher: BaseConsumer<Context>,
         spec: ConsumerSpec,
         inbox: Arc<Inbox>,
         sender: mpsc::Sender<Command>,
@@ -387,11 +399,14 @@ impl Poller {
         runtime: tokio::runtime::Handle,
         refresh: Duration,
     ) -> Self {
-        let me = std::thread::current();
-        consumer.set_nonempty_callback(move || me.unpark());
+        for client in [&mut member, &mut fetcher] {
+            let me = std::thread::current();
+            client.set_nonempty_callback(move || me.unpark());
+        }
         Self {
-            connection: consumer.context().connection.clone(),
-            consumer: Arc::new(consumer),
+            connection: member.context().connection.clone(),
+            member: Arc::new(member),
+            fetcher: Arc::new(fetcher),
             spec,
             inbox,
             commands,
@@ -401,7 +416,6 @@ impl Poller {
             partitions: BTreeMap::new(),
             epoch: 0,
             revoking: None,
-            restarts: BTreeMap::new(),
             throttled: false,
             commits: VecDeque::new(),
             committing: None,
@@ -428,7 +442,6 @@ impl Poller {
                     Err(_) => break,
                 }
             }
-            self.throttle();
             self.look_after_connection();
             if !busy {
                 std::thread::park_timeout(NAP);
@@ -438,33 +451,37 @@ impl Poller {
 
     /// Polls what is there; true if there may be more.
     fn poll(&mut self) -> bool {
-        let consumer = self.consumer.clone();
+        let (member, fetcher) = (self.member.clone(), self.fetcher.clone());
+        while let Some(Err(error)) = member.poll(Duration::ZERO) {
+            self.take_error(&error);
+        }
+        let events = self.take_rebalances();
         let mut polled = 0;
-        while polled < POLL_BURST {
-            match consumer.poll(Duration::ZERO) {
+        while polled < POLL_BURST && !self.is_full() {
+            match fetcher.poll(Duration::ZERO) {
                 Some(Ok(message)) => self.take_message(&message),
                 Some(Err(KafkaError::PartitionEOF(number))) => self.end_of_partition(number),
                 Some(Err(error)) => self.take_error(&error),
-                None => {
-                    if !self.take_events() {
-                        break;
-                    }
-                }
+                None => break,
             }
             polled += 1;
         }
-        self.take_events();
         self.hand_over_all();
-        polled == POLL_BURST
+        events || polled == POLL_BURST
     }
 
-    /// What librdkafka's callbacks have written down; true if there was something.
-    fn take_events(&mut self) -> bool {
-        let rebalances = std::mem::take(&mut *self.consumer.context().rebalances.lock());
+    /// Whether enough waits for the application.
+    fn is_full(&mut self) -> bool {
+        let bytes = self.inbox.bytes();
+        self.throttled = if self.throttled { bytes > BUFFER_MAX / 2 } else { bytes > BUFFER_MAX };
+        self.throttled
+    }
+
+    /// What the group has decided; true if it has.
+    fn take_rebalances(&mut self) -> bool {
+        let rebalances = std::mem::take(&mut *self.member.context().rebalances.lock());
         let some = !rebalances.is_empty();
         for rebalance in rebalances {
-            // What was polled before stands before the event.
-            self.hand_over_all();
             match rebalance {
                 Rebalance::Assign(partitions) => self.assigned(partitions),
                 Rebalance::Revoke(partitions) => self.revoked(partitions),
@@ -507,7 +524,7 @@ impl Poller {
     /// Some partition of this number has come to its end. Behind its last record there may be transaction markers, which
     /// librdkafka's position counts.
     fn end_of_partition(&mut self, number: i32) {
-        let Ok(positions) = self.consumer.position() else { return };
+        let Ok(positions) = self.fetcher.position() else { return };
         for element in positions.elements() {
             let Offset::Offset(position) = element.offset() else { continue };
             let key = TopicPartition::new(element.topic(), element.partition());
@@ -547,6 +564,7 @@ impl Poller {
             // librdkafka has let go of everything.
             let ours: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
             self.inbox.purge(&ours);
+            self.stop_fetching(&ours);
             self.partitions.clear();
             self.revoking = None;
             self.inbox.push(0, Err(Error::fatal(text)));
@@ -582,8 +600,7 @@ impl Poller {
     // The group's decisions.
 
     fn assigned(&mut self, partitions: Vec<TopicPartition>) {
-        // Agrees, see above.
-        self.say("take partitions", self.consumer.incremental_assign(&TopicPartitionList::new()));
+        self.say("take partitions", self.member.incremental_assign(&TopicPartitionList::new()));
         let mut asked = Vec::new();
         for key in partitions {
             self.epoch += 1;
@@ -612,12 +629,11 @@ impl Poller {
     fn revoked(&mut self, partitions: Vec<TopicPartition>) {
         self.inbox.purge(&partitions);
         let unseen = self.inbox.unassign(&partitions);
+        self.stop_fetching(&partitions);
         let mut known = Vec::new();
         for key in &partitions {
             let Some(partition) = self.partitions.get_mut(key) else { continue };
             partition.revoked = true;
-            partition.open.clear();
-            partition.open_bytes = 0;
             if partition.stage != Stage::Assigned && !unseen.contains(key) {
                 known.push(key.clone());
             }
@@ -641,42 +657,49 @@ impl Poller {
             })
             .cloned()
             .collect();
-        self.give_up(&partitions);
+        self.stop_fetching(&partitions);
+        for key in &partitions {
+            self.partitions.remove(key);
+        }
+        self.revoking = None;
+        self.agree_to_give_up();
         if !known.is_empty() {
             self.inbox.push(0, Ok(ConsumerEvent::Lost(known)));
         }
     }
 
     fn agree_to_revocation(&mut self) {
-        if self.revoking.take().is_none() {
-            return;
-        }
-        let revoked: Vec<TopicPartition> =
-            self.partitions.iter().filter(|(_, partition)| partition.revoked).map(|(key, _)| key.clone()).collect();
-        self.give_up(&revoked);
-        for (key, position) in std::mem::take(&mut self.restarts) {
-            self.fetch_from(&key, position);
+        if self.revoking.take().is_some() {
+            self.partitions.retain(|_, partition| !partition.revoked);
+            self.agree_to_give_up();
         }
     }
 
-    /// Takes partitions out of librdkafka's list, which at the same time agrees to what the group wants.
-    fn give_up(&mut self, partitions: &[TopicPartition]) {
+    /// The member's assignment holds nothing, so nothing is taken out of it: librdkafka only waits for the call.
+    fn agree_to_give_up(&self) {
+        self.say("give partitions up", self.member.incremental_unassign(&TopicPartitionList::new()));
+    }
+
+    fn stop_fetching(&mut self, partitions: &[TopicPartition]) {
         let mut listed = Vec::new();
         let mut pausing = Vec::new();
         for key in partitions {
-            self.restarts.remove(key);
-            let Some(partition) = self.partitions.remove(key) else { continue };
-            if partition.listed {
+            let Some(partition) = self.partitions.get_mut(key) else { continue };
+            partition.open.clear();
+            partition.open_bytes = 0;
+            if std::mem::take(&mut partition.listed) {
                 listed.push(key.clone());
             }
-            if partition.pausing {
+            if std::mem::take(&mut partition.pausing) {
                 pausing.push(key.clone());
             }
         }
-        self.say("give partitions up", self.consumer.incremental_unassign(&list_of(&listed)));
+        if !listed.is_empty() {
+            self.say("stop fetching", self.fetcher.incremental_unassign(&list_of(&listed)));
+        }
         if !pausing.is_empty() {
             // librdkafka remembers a pause beyond the assignment.
-            self.say("resume", self.consumer.resume(&list_of(&pausing)));
+            self.say("resume", self.fetcher.resume(&list_of(&pausing)));
         }
     }
 
@@ -729,7 +752,6 @@ impl Poller {
             partition.epoch = self.epoch;
             partition.open.clear();
             partition.open_bytes = 0;
-            self.restarts.remove(&key);
             self.inbox.purge(std::slice::from_ref(&key));
             if partition.stage == Stage::Fetching && (0..=partition.next).contains(&position) {
                 // Records that were there a moment ago; if they are not any more, librdkafka will say so.
@@ -758,20 +780,15 @@ impl Poller {
         let list = partition_list([(key, Offset::Offset(position))]);
         if partition.listed {
             // A seek waits until the barrier stands. It is refused where fetching has not begun or has stopped.
-            match self.consumer.seek_partitions(list.clone(), PATIENCE) {
+            match self.fetcher.seek_partitions(list.clone(), PATIENCE) {
                 Ok(result) if result.elements().iter().all(|element| element.error().is_ok()) => {
                     self.check_position(key);
                     return;
                 }
-                _ if self.revoking.is_some() => {
-                    self.restarts.insert(key.clone(), position);
-                    return;
-                }
-                _ => {}
+                _ => self.stop_fetching(std::slice::from_ref(key)),
             }
-            self.say("restart", self.consumer.incremental_unassign(&list_of(std::slice::from_ref(key))));
         }
-        let begun = self.consumer.incremental_assign(&list);
+        let begun = self.fetcher.incremental_assign(&list);
         if let Some(partition) = self.partitions.get_mut(key) {
             partition.listed = begun.is_ok();
         }
@@ -782,7 +799,7 @@ impl Poller {
 
     /// librdkafka's position counts from when it is known to be of this start: as soon as it is unset, or a record came.
     fn check_position(&mut self, key: &TopicPartition) {
-        let Ok(positions) = self.consumer.position() else { return };
+        let Ok(positions) = self.fetcher.position() else { return };
         let unset = positions
             .find_partition(&key.topic, key.partition)
             .is_some_and(|element| !matches!(element.offset(), Offset::Offset(_)));
@@ -791,31 +808,22 @@ impl Poller {
         }
     }
 
-    fn throttle(&mut self) {
-        let bytes = self.inbox.bytes();
-        let throttled = if self.throttled { bytes > BUFFER_MAX / 4 } else { bytes > BUFFER_MAX };
-        if throttled != self.throttled {
-            self.throttled = throttled;
-            self.apply_pauses();
-        }
-    }
-
     /// Tells librdkafka which partitions to pause or resume, and only where that changes: a needless resume would throw away
     /// what it has fetched.
     fn apply_pauses(&mut self) {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for (key, partition) in &mut self.partitions {
-            let wanted = self.throttled || partition.paused;
+            let wanted = partition.paused;
             if partition.listed && wanted != partition.pausing {
                 partition.pausing = wanted;
                 if wanted { pause.push(key.clone()) } else { resume.push(key.clone()) }
             }
         }
         if !pause.is_empty() {
-            self.say("pause", self.consumer.pause(&list_of(&pause)));
+            self.say("pause", self.fetcher.pause(&list_of(&pause)));
         }
         if !resume.is_empty() {
-            self.say("resume", self.consumer.resume(&list_of(&resume)));
+            self.say("resume", self.fetcher.resume(&list_of(&resume)));
         }
     }
 
@@ -844,12 +852,12 @@ impl Poller {
             }
             // A commit without waiting would never be answered: rdkafka has no way to tell of it. So somebody waits, but not
             // this thread.
-            let (consumer, sender, thread) = (self.consumer.clone(), self.sender.clone(), std::thread::current());
+            let (member, sender, thread) = (self.member.clone(), self.sender.clone(), std::thread::current());
             let committed = positions.clone();
             self.runtime.spawn_blocking(move || {
                 let offsets = committed.iter().map(|(key, position)| (key, Offset::Offset(*position)));
-                let result = consumer.commit(&partition_list(offsets), CommitMode::Sync);
-                drop(consumer);
+                let result = member.commit(&partition_list(offsets), CommitMode::Sync);
+                drop(member);
                 let _ = sender.send(Command::Answer(Answer::Commit(result)));
                 thread.unpark();
             });
@@ -915,12 +923,12 @@ impl Poller {
         question: impl Fn(&BaseConsumer<Context>, Duration) -> KafkaResult<T> + Send + 'static,
         answer: impl FnOnce(Result<T>) -> Answer + Send + 'static,
     ) {
-        let (consumer, sender, thread) = (self.consumer.clone(), self.sender.clone(), std::thread::current());
+        let (member, sender, thread) = (self.member.clone(), self.sender.clone(), std::thread::current());
         self.runtime.spawn_blocking(move || {
             std::thread::sleep(pause);
-            let result = ask(&consumer, false, doing, question);
+            let result = ask(&member, false, doing, question);
             // The thread waits for this before it closes the consumer.
-            drop(consumer);
+            drop(member);
             let _ = sender.send(Command::Answer(answer(result)));
             thread.unpark();
         });
@@ -1115,10 +1123,10 @@ impl Poller {
             return;
         }
         if topics.is_empty() {
-            self.consumer.unsubscribe();
+            self.member.unsubscribe();
         } else {
             let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-            if let Err(error) = self.consumer.subscribe(&names) {
+            if let Err(error) = self.member.subscribe(&names) {
                 self.inbox.push_failure(Error::fatal(format!("subscribe: {error}")));
                 return;
             }
@@ -1160,17 +1168,18 @@ impl Poller {
     // The end.
 
     fn close(mut self, reply: Option<oneshot::Sender<Result<()>>>) {
-        self.take_events();
-        self.consumer.context().closing.store(true, Ordering::Release);
+        self.take_rebalances();
+        self.member.context().closing.store(true, Ordering::Release);
         self.agree_to_revocation();
-        // Questions that are being asked hold the consumer. They end by themselves.
+        let Self { member, fetcher, inbox, .. } = self;
+        drop(fetcher);
+        // Questions that are being asked hold the member. They end by themselves.
         let begun = Instant::now();
-        while Arc::strong_count(&self.consumer) > 1 && begun.elapsed() < PATIENCE {
-            let _ = self.consumer.poll(Duration::from_millis(10));
+        while Arc::strong_count(&member) > 1 && begun.elapsed() < PATIENCE {
+            let _ = member.poll(Duration::from_millis(10));
         }
-        let Self { consumer, inbox, .. } = self;
         // Leaves the group, polling until that is done.
-        drop(consumer);
+        drop(member);
         inbox.state.lock().ended = true;
         if let Some(reply) = reply {
             let _ = reply.send(Ok(()));

@@ -240,13 +240,9 @@ impl ConsumerContext for Context {
         let partitions = partitions_of(list);
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
-            let ours = consumer.assignment().map(|list| partitions_of(&list)).unwrap_or_default();
-            let given_up = partitions.iter().filter(|partition| ours.contains(partition));
-            let result = if assigned {
-                consumer.incremental_assign(&TopicPartitionList::new())
-            } else {
-                consumer.incremental_unassign(&partition_list(given_up.map(|partition| (partition, Offset::Invalid))))
-            };
+            let nothing = TopicPartitionList::new();
+            let result =
+                if assigned { consumer.incremental_assign(&nothing) } else { consumer.incremental_unassign(&nothing) };
             if let Err(error) = result {
                 tracing::warn!("leave group: {error}");
             }
