@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use ottla_tests::config;
+use ottla_tests::draws::draws;
 use ottla_tests::oracle::Oracle;
 use ottla_tests::posts::Posts;
 use ottla_tests::store::folder_objects;
 use ottla_tests::temp_dir;
-use ottla_tests::worker::Ottla;
+use ottla_tests::worker::{Ottla, topic_values};
 
 use crate::dice::{Dice, rounds};
 
@@ -56,6 +57,20 @@ fn a_killed_pipeline_on_embedded_topics_loses_and_doubles_nothing() {
         }
         let last = Ottla::run([&file]).until_caught_up().finish(CAUGHT_UP).exits_with(0);
 
+        // First what lies in the topics: the draws, each once and in order, although drawing was cut off again and again.
+        for (topic, rows) in [("demo.pin", &posts.pin), ("demo.geo", &posts.geo), ("demo.user", &posts.user)] {
+            let expected: Vec<&str> = draws(emulated_rounds).iter().map(|draw| rows[draw].as_str()).collect();
+            let found = topic_values(&folder.path().join("state"), topic, None);
+            let differ = expected.iter().zip(&found).position(|(expected, found)| expected != found);
+            assert!(
+                differ.is_none() && found.len() == expected.len(),
+                "{topic} holds {} records of {}, the first other one at {differ:?}; {story}{}",
+                found.len(),
+                expected.len(),
+                last.report()
+            );
+        }
+        // Then what became of them.
         let mut oracle = Oracle::new();
         posts.issue(&mut oracle, "demo", emulated_rounds);
         let seen = oracle.assert(&folder_objects(&lake.join("posts")), &(story.clone() + &last.report()));

@@ -90,7 +90,7 @@ fn nothing_to_null(column: &str, value: &Value) -> Value {
 /// `2019-01-01 07:21:13` as a point in time, in the text form that the sink writes.
 fn iso(value: &Value) -> String {
     let text = value.as_str().unwrap_or_else(|| panic!("no date and time: {value}"));
-    format!("{}.000Z", text.replace(' ', "T"))
+    format!("{}Z", text.replace(' ', "T"))
 }
 
 #[cfg(test)]

@@ -366,3 +366,12 @@ pub fn http_get(address: &str, path: &str) -> Result<(u16, String), String> {
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     Ok((status.ok_or_else(|| format!("no HTTP status: {head}"))?, body.to_owned()))
 }
+
+/// The values of an embedded topic, one partition of it or all, as `ottla topics read` shows them.
+pub fn topic_values(state: &Path, topic: &str, partition: Option<i32>) -> Vec<String> {
+    let mut read = Ottla::new(["topics", "--state-dir", &state.display().to_string(), "read", topic]);
+    if let Some(partition) = partition {
+        read = read.arg("--partition").arg(partition.to_string());
+    }
+    read.finish(wait::SOON).exits_with(0).stdout.lines().map(str::to_owned).collect()
+}
