@@ -65,6 +65,8 @@ const POLL_BURST: usize = 1000;
 const NAP: Duration = Duration::from_millis(50);
 /// How often topics are looked for, unless `topic.refresh.interval.ms` says otherwise.
 const TOPIC_REFRESH: Duration = Duration::from_secs(10);
+/// How soon they are looked for again while none is there, or just after one appeared.
+const TOPIC_REFRESH_SOON: Duration = Duration::from_secs(1);
 /// While there is trouble, how often it is found out whether the cluster answers.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause before a question that failed is asked again.
@@ -1031,13 +1033,13 @@ impl Poller {
             }
             Answer::Commit(result) => self.committed(result),
             Answer::Topics(result) => {
-                self.refresh_at = Some(Instant::now() + self.refresh);
+                // Topics appear together: while there is none, and just after one appeared, the next look comes soon.
+                let settled = result.as_ref().is_ok_and(|topics| !topics.is_empty() && *topics == self.subscribed);
+                let pause = if settled { self.refresh } else { self.refresh.min(TOPIC_REFRESH_SOON) };
+                self.refresh_at = Some(Instant::now() + pause);
                 match result {
                     Ok(topics) => self.subscribe(topics),
-                    Err(error) => {
-                        self.refresh_at = Some(Instant::now() + Duration::from_secs(1));
-                        self.inbox.push_failure(error);
-                    }
+                    Err(error) => self.inbox.push_failure(error),
                 }
             }
             Answer::Probe(result) => {
