@@ -138,9 +138,11 @@ fn a_full_disk_pauses_the_source_until_there_is_room() {
     };
     let file = pipeline(folder.path(), &disk.path.join("state"), ROUNDS, 500);
     let mut running = Ottla::run([file]).start();
+    let full = format!("the disk of state folder {} is full", disk.path.join("state").display());
     let line = running.wait_for_log("a word about the full disk", RUN, |line| {
-        matches!(line.level(), "WARN" | "ERROR") && line.0.to_string().to_lowercase().contains("no space left")
+        line.level() == "WARN" && line.field("operation") == "produce" && line.field("error").starts_with(&full)
     });
+    assert!(line.field("error").ends_with("make room"), "{}", line.0);
     println!("{}", line.0);
     let before = folder_objects(&folder.path().join("lake/posts"));
     assert!(running.is_running(), "{}", running.report());

@@ -38,8 +38,12 @@ fn topics_show_what_a_run_left_and_what_a_running_worker_adds() {
     let rows: Vec<String> = draws(12).iter().map(|draw| Posts::emulated().geo[draw].clone()).collect();
     assert_eq!(topic_values(&state, "demo.geo", None), rows);
     let list = topics(&state, &["list", "--group", "connect-s3"]);
-    let geo: Vec<&str> =
-        list.lines().find(|line| line.starts_with("demo.geo")).expect("the topic").split_whitespace().collect();
+    let geo: Vec<&str> = list
+        .lines()
+        .find(|line| line.trim_start().starts_with("demo.geo"))
+        .expect("the topic")
+        .split_whitespace()
+        .collect();
     assert_eq!(geo, ["demo.geo", "0", "0", "12", "12", "0"], "{list}");
     let third = topics(&state, &["read", "demo.geo", "--offset", "2", "--max", "1", "--format", "json"]);
     let third = parse(&third);
