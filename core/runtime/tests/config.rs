@@ -439,6 +439,26 @@ fn a_folder_is_its_files_in_the_order_of_their_names() {
 }
 
 #[test]
+fn a_file_includes_others_that_lie_beside_it_once() {
+    let pipeline = |name: &str| {
+        format!(
+            "include = ['rules/clean.toml']\n[connectors.{name}]\nconnector.class = 's3-sink'\ns3.bucket.name = 'b'\n\
+             flush.size = 1\ntopics = 't'\ntransforms = ['clean']\n"
+        )
+    };
+    let files = Files::new(&[
+        ("one.toml", &format!("{}[worker]\nbootstrap.servers = 'embedded'\n", pipeline("one"))),
+        ("two.toml", &pipeline("two")),
+        ("rules/clean.toml", "[chains.clean]\ntransforms = [{ type = 'null-if', values = 'a' }]\n"),
+    ]);
+    let configuration = files.load(&[]).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(configuration.connectors.iter().map(|connector| connector.chain.len()).collect::<Vec<_>>(), [1, 1]);
+
+    let missing = [("w.toml", "include = 'none.toml'\n[worker]\nbootstrap.servers = 'embedded'\n")];
+    assert_eq!(mistakes(&missing), "w.toml:1: include: must name files beside this one; 'none.toml' is none");
+}
+
+#[test]
 fn what_is_set_on_the_command_line_goes_before_the_files() {
     let files = Files::new(&[("batch.toml", PIPELINE)]);
     let configuration = files
@@ -534,7 +554,7 @@ batch.toml:23: connectors.gone.connector.class: no connector is called 's3-snk';
 batch.toml:26: chains.clean.when.topic-match: unknown question; did you mean 'topic-matches'? (there are topic-matches, \
 has-header, tombstone, not)
 batch.toml:29: chains.clean.transforms.null-if.value: unknown key; did you mean 'transforms.null-if.values'?
-batch.toml:31: conectors: unknown table; did you mean 'connectors'? (there are [worker], [connectors.<name>] and [chains.<name>])"
+batch.toml:31: conectors: unknown table; did you mean 'connectors'? (there are [worker], [connectors.<name>] and [chains.<name>], and include = [..] above them)"
     );
 }
 

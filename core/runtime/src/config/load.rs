@@ -1,5 +1,6 @@
 //! From paths to a checked configuration: reads every file, whatever its syntax, and has the whole checked at once.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub fn load(
     for (key, value) in overrides {
         loader.set(key, value);
     }
-    let Loader { raw, mut diagnostics, files, unread } = loader;
+    let Loader { raw, mut diagnostics, files, unread, .. } = loader;
     if raw.worker.is_none() && !unread {
         let nowhere = Place { file: None, line: None };
         let message = "no worker configuration: add a file that sets 'bootstrap.servers', \
@@ -57,6 +58,8 @@ struct Loader {
     diagnostics: Diagnostics,
     /// Every file in the order in which it was read.
     files: Vec<Arc<str>>,
+    /// Those of them that another one included.
+    included: BTreeSet<Arc<str>>,
     /// True where some file could not be read, so that what is missing may be in there.
     unread: bool,
 }
@@ -89,6 +92,9 @@ impl Loader {
 
     fn file(&mut self, path: &Path) {
         let name: Arc<str> = path.display().to_string().into();
+        if self.included.contains(&name) {
+            return;
+        }
         if self.files.contains(&name) {
             return self.unreadable(path, "is named twice");
         }
@@ -193,9 +199,11 @@ impl Loader {
             let message = format!("must name files beside this one; '{}' is none", path.display());
             return self.diagnostics.error(&file.at(line), "include".to_owned(), message);
         }
-        if !self.files.contains(&path.display().to_string().into()) {
+        let name: Arc<str> = path.display().to_string().into();
+        if !self.files.contains(&name) {
             self.file(&path);
         }
+        self.included.insert(name);
     }
 
     /// `{"name": .., "config": {..}}`, as it is posted to Kafka Connect.
