@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod cleaning;
 pub mod config;
+pub mod databases;
 pub mod draws;
 pub mod kafka;
 pub mod log_watch;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ottla_tests::config;
+use ottla_tests::databases;
 use ottla_tests::oracle::Oracle;
 use ottla_tests::posts::Posts;
 use ottla_tests::services;
@@ -18,13 +19,11 @@ const RUN: Duration = Duration::from_secs(180);
 fn objects_of(url: &str, folder: &Path) -> (Vec<Object>, String) {
     let store = format!("file:{}", folder.join("lake").display());
     let mut posts = config::posts("demo", ROUNDS).replace("\"emulator\"", &format!("\"{url}\""));
-    let mut load = Ottla::new(["demo", "load", "--url", url]);
+    databases::load(url);
     if !url.starts_with("sqlite") {
         let (user, password) = services::database_account();
-        load = load.arg("--user").arg(&user).env("OTTLA_DB_PASSWORD", &password);
         posts += &format!("connection.user = \"{user}\"\nconnection.password = \"{password}\"\n");
     }
-    load.finish(RUN).exits_with(0);
     let text = config::worker("embedded", &folder.join("state"))
         + &posts
         + &config::sink("s3", &config::posts_regex("demo"), &store, "posts", 7);
@@ -49,10 +48,10 @@ fn sqlite_gives_the_same_objects() {
 
 #[test]
 fn mariadb_gives_the_same_objects() {
-    gives_the_generated_rows(&services::mariadb());
+    gives_the_generated_rows(&databases::new_mariadb());
 }
 
 #[test]
 fn postgresql_gives_the_same_objects() {
-    gives_the_generated_rows(&services::postgres());
+    gives_the_generated_rows(&databases::new_postgres());
 }

@@ -129,3 +129,45 @@ errors.deadletterqueue.topic.replication.factor = 1
     assert_eq!(letters.iter().map(Stored::text).collect::<Vec<_>>(), [BROKEN_TEXT]);
     assert!(letters[0].headers.is_empty(), "headers were not asked for: {:?}", letters[0].headers);
 }
+
+#[test]
+fn embedded_topics_have_a_dead_letter_queue_too_and_its_letters_can_be_read() {
+    let folder = temp_dir();
+    let state = folder.path().join("state");
+    let store = format!("file:{}", folder.path().join("lake").display());
+    let text = config::worker("embedded", &state)
+        + &config::sink("s3", "posts", &store, "posts", 1)
+        + "errors.tolerance = \"all\"
+errors.deadletterqueue.topic.name = \"dead\"
+errors.deadletterqueue.context.headers.enable = true
+";
+    let file = config::write(folder.path(), "dead.toml", text);
+    let lines = config::write(folder.path(), "lines", format!("{{\"ind\":0}}\n{BROKEN_TEXT}\n{{\"ind\":2}}\n"));
+    let state = state.display().to_string();
+    let write = ["topics", "--state-dir", &state, "write", "posts", "--file", &lines.display().to_string()];
+    Ottla::new(write).finish(RUN).exits_with(0);
+    let finished = Ottla::run([file]).until_caught_up().finish(RUN).exits_with(0);
+
+    let mut oracle = Oracle::new();
+    oracle.issue("posts", 0, 0, "{\"ind\":0}");
+    oracle.issue("posts", 0, 2, "{\"ind\":2}");
+    oracle.assert(&folder_objects(&folder.path().join("lake/posts")), &finished.report());
+
+    // With the command that the table at the end names.
+    let finished = finished
+        .reports("s3: 1 records are in the dead letter queue; look at them with: ottla topics read dead --format json");
+    let read =
+        Ottla::new(["topics", "--state-dir", &state, "read", "dead", "--format", "json"]).finish(RUN).exits_with(0);
+    let letter = ottla_tests::posts::parse(&read.stdout);
+    assert_eq!(letter["value"], BROKEN_TEXT, "{}", finished.report());
+    let headers = letter["headers"].as_array().expect("headers");
+    let header = |name: &str| {
+        headers
+            .iter()
+            .find(|header| header["key"] == format!("__connect.errors.{name}"))
+            .map(|header| header["value"].clone())
+    };
+    assert_eq!(header("topic"), Some("posts".into()));
+    assert_eq!(header("offset"), Some("1".into()));
+    assert_eq!(header("stage"), Some("VALUE_CONVERTER".into()));
+}

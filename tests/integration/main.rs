@@ -13,6 +13,7 @@ mod dead_letters;
 mod kafka_connect_files;
 mod metrics;
 mod real_rows;
+mod real_services;
 mod secrets;
 mod state_folder;
 mod stop_and_resume;

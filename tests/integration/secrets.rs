@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ottla_tests::config;
+use ottla_tests::databases;
 use ottla_tests::kafka::Kafka;
 use ottla_tests::log_watch::SecretWatch;
 use ottla_tests::store::S3;
@@ -52,7 +53,7 @@ fn no_secret_shows_anywhere() {
     let bucket = unique("secrets");
     S3::connect().make_bucket(&bucket);
     let prefix = unique("secrets");
-    let url = services::mariadb();
+    let url = databases::new_mariadb();
     let database = |password: &str| {
         format!("connection.url = \"{url}\"\nconnection.user = \"{user}\"\nconnection.password = \"{password}\"")
     };

@@ -57,10 +57,9 @@ fn topics_show_what_a_run_left_and_what_a_running_worker_adds() {
     // Beside a worker, whose sink takes what is written at once, into a topic that it had never seen.
     let mut running = Ottla::run([&file]).start();
     let lines = config::write(folder.path(), "lines.jsonl", "{\"ind\":1}\n{\"ind\":2}\n");
-    running.wait_until("the worker's topics", SOON, |_| {
-        let list = topics(&state, &["list"]);
-        if list.contains("demo.user") { Ok(()) } else { Err(list) }
-    });
+    running.wait_for_log("the worker's topics", SOON, |line| line.message() == "assigned");
+    let list = topics(&state, &["list"]);
+    assert!(list.contains("demo.user"), "{list}");
     topics(&state, &["write", "more", "--key", "7", "--file", &lines.display().to_string()]);
     assert_eq!(topic_values(&state, "more", None), ["{\"ind\":1}", "{\"ind\":2}"]);
     let mut oracle = Oracle::new();
