@@ -9,3 +9,4 @@ mod cluster;
 mod dice;
 mod embedded;
 mod planted_bug;
+mod source;
