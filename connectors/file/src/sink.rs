@@ -105,10 +105,9 @@ impl SinkTask for FileSinkTask {
         Ok(self.positions(|partition| committed.contains_key(partition)))
     }
 
-    async fn put(&mut self, mut batch: SinkBatch) -> Result<()> {
-        batch.skip_before(self.position(&batch.partition));
+    async fn put(&mut self, batch: &SinkBatch) -> Result<()> {
         let (mut lines, mut records) = (Vec::new(), 0);
-        for record in &batch.records {
+        for record in batch.records_from(self.position(&batch.partition)) {
             match write_line(&record.record.value, &mut lines) {
                 Ok(()) => records += 1,
                 Err(error) => self.context()?.report(&batch.partition, record, error)?,
@@ -123,7 +122,7 @@ impl SinkTask for FileSinkTask {
         self.records += records;
         self.written.bytes += lines.len() as u64;
         let position = batch.next_offset.max(self.position(&batch.partition));
-        self.written.positions.insert(batch.partition, position);
+        self.written.positions.insert(batch.partition.clone(), position);
         Ok(())
     }
 

@@ -426,7 +426,7 @@ impl SinkTask for S3SinkTask {
         Ok(Positions::new())
     }
 
-    async fn put(&mut self, batch: SinkBatch) -> Result<()> {
+    async fn put(&mut self, batch: &SinkBatch) -> Result<()> {
         let partition = &batch.partition;
         let Some(id) = self.partitions.get(partition).map(|found| found.id) else {
             return Err(Error::fatal("records of a partition that is not open").with("partition", partition));
@@ -434,7 +434,7 @@ impl SinkTask for S3SinkTask {
         self.absorb();
         self.check_uploads(Some(partition)).await?;
         if self.partitions.get(partition).is_some_and(|found| found.id == id) {
-            self.check_rewound(&batch)?;
+            self.check_rewound(batch)?;
         }
         self.rotate_by_clock();
         for record in &batch.records {

@@ -449,7 +449,7 @@ impl Life {
                 self.follow_rewinds();
                 return Ok(());
             }
-            self.task.put(batch.clone())
+            self.task.put(&batch)
         });
         self.next.insert(partition, next_offset);
         self.follow_rewinds();

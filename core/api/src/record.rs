@@ -248,10 +248,9 @@ pub struct SinkBatch {
 }
 
 impl SinkBatch {
-    /// Takes out what lies before `position`, for a sink whose destination already has it.
-    pub fn skip_before(&mut self, position: i64) {
-        let already = self.records.partition_point(|record| record.offset() < position);
-        self.records.drain(..already);
+    /// The records at `position` and behind, for a sink whose destination already has those before.
+    pub fn records_from(&self, position: i64) -> &[SinkRecord] {
+        &self.records[self.records.partition_point(|record| record.offset() < position)..]
     }
 }
 

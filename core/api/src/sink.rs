@@ -61,7 +61,8 @@ pub trait SinkConnector: Send + Sync {
 /// | `Config`, `Fatal` | fails the task |
 ///
 /// So `put` that returns a retriable error must have accepted either nothing of the batch, or remember what it accepted and
-/// skip it (by offset) when the batch comes again.
+/// skip it (by offset) when the batch comes again. If a stop comes first, the batch does not come again; what was accepted of
+/// it may be durable by then, and `flush` may say so.
 #[async_trait]
 pub trait SinkTask: Send {
     /// Connects. A missing bucket or a refused password shows here.
@@ -73,7 +74,7 @@ pub trait SinkTask: Send {
 
     /// Accepts records; they need not be durable yet. May wait while too many writes are in progress: fetching from the
     /// broker goes on beside it, bounded by the memory budget.
-    async fn put(&mut self, batch: SinkBatch) -> Result<()>;
+    async fn put(&mut self, batch: &SinkBatch) -> Result<()>;
 
     /// Says what is durable: per open partition the position before which every record is durable or needs no delivery. For
     /// some reasons it makes more durable first, see [`FlushReason`].

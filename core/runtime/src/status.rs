@@ -176,7 +176,7 @@ pub enum TaskState {
         /// Why it failed last.
         error: Arc<Error>,
     },
-    /// It stopped on an error. The worker starts it again after a pause, unless only a change of the configuration helps.
+    /// It stopped on an error. The worker starts it again after a pause, unless the run is to end by itself.
     Failed {
         /// Why.
         error: Arc<Error>,
@@ -245,6 +245,10 @@ impl TaskStatus {
 }
 
 /// The worker's memory budget for buffers (G7): each sink task has a slot in which it says what it holds.
+///
+/// When all of them together hold too much, whoever holds more than its share (and somebody does) writes early and takes
+/// nothing more until there is room again. The others go on, so that one destination that is down does not stop its
+/// neighbours (G6).
 #[derive(Debug)]
 pub struct MemoryBudget {
     max: usize,
@@ -271,14 +275,10 @@ impl MemoryBudget {
         self.used.load(Relaxed)
     }
 
-    /// True where buffers hold more than they may.
-    pub fn is_exceeded(&self) -> bool {
-        self.used() > self.max
-    }
-
-    /// Waits until somebody has freed memory. A wake-up without need is harmless: callers look again.
-    pub async fn freed(&self) {
-        self.freed.notified().await;
+    /// Waits until somebody has freed memory, from the moment of this call on. A wake-up without need is harmless: callers
+    /// look again.
+    pub fn freed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.freed.notified()
     }
 }
 
@@ -301,10 +301,15 @@ impl MemorySlot {
         }
     }
 
-    /// True where no task holds more than this one: the one that should write early.
-    pub fn is_largest(&self) -> bool {
-        let mine = self.held.load(Relaxed);
-        mine > 0 && self.budget.slots.lock().iter().all(|other| other.load(Relaxed) <= mine)
+    /// How much the task holds.
+    pub fn held(&self) -> usize {
+        self.held.load(Relaxed)
+    }
+
+    /// True where all tasks hold too much and this one more than its share: it should write early.
+    pub fn is_over(&self) -> bool {
+        let MemoryBudget { max, slots, .. } = &*self.budget;
+        self.budget.used() > *max && self.held() > max / slots.lock().len().max(1)
     }
 
     /// The budget it is part of.
@@ -325,15 +330,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_budget_is_exceeded_by_the_sum_and_the_largest_is_known() {
+    fn who_holds_more_than_its_share_is_over_once_the_sum_is() {
         let budget = MemoryBudget::new(100);
         let (small, large) = (budget.slot(), budget.slot());
-        small.set(40);
         large.set(70);
-        assert!(budget.is_exceeded());
-        assert!(large.is_largest() && !small.is_largest());
+        assert!(!large.is_over(), "there is room for all");
+        small.set(40);
+        assert!(large.is_over() && !small.is_over(), "the one that is stuck does not stop the other");
+        small.set(60);
+        assert!(large.is_over() && small.is_over(), "together they stay below twice the budget");
         large.set(10);
-        assert!(!budget.is_exceeded());
+        assert!(!large.is_over() && !small.is_over());
         drop(small);
         assert_eq!(budget.used(), 10);
     }

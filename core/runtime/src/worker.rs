@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use ottla_api::offset::Positions;
-use ottla_api::plugin::Constructor;
+use ottla_api::plugin::{Constructor, PluginKind};
 use ottla_api::{Error, ErrorKind, Result};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,7 +23,7 @@ use crate::broker::{Broker, ConsumerSpec, NewTopic};
 use crate::config::{Configuration, ConnectorConfig, SinkInput};
 use crate::errors::ErrorHandler;
 use crate::errors::dead_letter_queue::DeadLetterQueue;
-use crate::errors::retry::{Backoff, Retrying};
+use crate::errors::retry::{Backoff, retry};
 use crate::plugins::config_providers::Providers;
 use crate::status::{ConnectorStatus, MemoryBudget, TaskState, TaskStatus, WorkerStatus};
 use crate::storage::StateStore;
@@ -487,21 +487,7 @@ impl OneTask {
 
     /// Makes something of the broker's, trying again while it is out of reach. Nothing where a stop came first.
     async fn connect<T, F: Future<Output = Result<T>>>(&self, make: impl Fn() -> F) -> Result<Option<T>> {
-        let mut retrying = Retrying::new("connect", &self.task_status, &self.shared.stop);
-        loop {
-            match make().await {
-                Ok(made) => {
-                    retrying.succeeded();
-                    return Ok(Some(made));
-                }
-                Err(error) if error.is_retriable() => {
-                    if !retrying.wait(error).await {
-                        return Ok(None);
-                    }
-                }
-                Err(error) => return Err(error.during("connect")),
-            }
-        }
+        retry!("connect", &self.task_status, &self.shared.stop, make())
     }
 }
 
@@ -546,10 +532,7 @@ async fn caught_up(
     const LOOK_EVERY: Duration = Duration::from_millis(100);
     let sources_finished = || {
         let connectors = status.connectors();
-        let mut tasks = connectors
-            .iter()
-            .filter(|c| c.destination.is_none() && !senders.contains_key(&c.name))
-            .flat_map(|c| c.tasks());
+        let mut tasks = connectors.iter().filter(|c| c.kind == PluginKind::Source).flat_map(|c| c.tasks());
         tasks.all(|task| matches!(task.state(), TaskState::Finished))
     };
     while !sources_finished() {
@@ -569,20 +552,32 @@ async fn caught_up(
     }
     for sink in sinks {
         let Some(targets) = senders.get(&sink.name).and_then(|sender| sender.borrow().clone()) else { continue };
-        let topics: Vec<String> = unique_topics(&targets);
-        while !targets.is_empty() {
-            match sink.broker.committed(&sink.input.group, &topics).await {
-                Ok(committed) => {
-                    if targets.iter().all(|(partition, target)| committed.get(partition).is_some_and(|c| c >= target)) {
-                        break;
-                    }
-                }
+        // A question costs a cluster something, so it is asked less and less often.
+        let mut pause = LOOK_EVERY / 2;
+        loop {
+            match has_reached(sink, &targets).await {
+                Ok(true) => break,
+                Ok(false) => {}
                 Err(error) => warn!(connector = %sink.name, error = %error, "could not look at the committed offsets"),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK_EVERY * 10);
         }
         info!(connector = %sink.name, "caught up");
     }
+}
+
+/// True where the sink's group has committed everything before these positions.
+async fn has_reached(sink: &Sink, targets: &Positions) -> Result<bool> {
+    let topics = unique_topics(targets);
+    let committed = sink.broker.committed(&sink.input.group, &topics).await?;
+    if targets.iter().any(|(partition, target)| committed.get(partition).is_none_or(|position| position < target)) {
+        return Ok(false);
+    }
+    // A position behind the end is of an earlier topic of this name, and nothing of this one was read. The task that is to
+    // go on there fails and says so.
+    let ranges = sink.broker.offsets(&topics).await?;
+    Ok(targets.keys().all(|partition| ranges.get(partition).is_some_and(|range| committed[partition] <= range.end)))
 }
 
 /// Where each partition of a sink's topics ends now; partitions that hold nothing are left out.

@@ -244,7 +244,7 @@ impl SinkHarness {
     /// Puts a batch, again after retriable errors.
     pub async fn put(&mut self, batch: SinkBatch) -> Result<()> {
         let (partition, next_offset) = (batch.partition.clone(), batch.next_offset);
-        with_retries!("put", self.task.put(batch.clone()))?;
+        with_retries!("put", self.task.put(&batch))?;
         let accepted = self.accepted.entry(partition).or_default();
         *accepted = next_offset.max(*accepted);
         Ok(())

@@ -40,16 +40,15 @@
 //! #         self.1.extend(committed.keys().map(|p| (p.clone(), position(p))));
 //! #         Ok(self.1.iter().filter(|(p, _)| committed.contains_key(p)).map(|(p, n)| (p.clone(), *n)).collect())
 //! #     }
-//! #     async fn put(&mut self, mut batch: SinkBatch) -> Result<()> {
+//! #     async fn put(&mut self, batch: &SinkBatch) -> Result<()> {
 //! #         let mut memory = self.0.lock().unwrap();
-//! #         batch.skip_before(self.1[&batch.partition]);
-//! #         for record in &batch.records {
+//! #         for record in batch.records_from(self.1[&batch.partition]) {
 //! #             let mut text = Vec::new();
 //! #             record.record.value.write_json(&Default::default(), &mut text);
 //! #             memory.values.push(String::from_utf8(text).unwrap());
 //! #         }
 //! #         memory.positions.insert(batch.partition.clone(), batch.next_offset);
-//! #         self.1.insert(batch.partition, batch.next_offset);
+//! #         self.1.insert(batch.partition.clone(), batch.next_offset);
 //! #         Ok(())
 //! #     }
 //! #     async fn flush(&mut self, _reason: FlushReason) -> Result<Positions> { Ok(self.1.clone()) }

@@ -581,7 +581,7 @@ impl SinkTask for Gone {
         Ok(Positions::new())
     }
 
-    async fn put(&mut self, _batch: SinkBatch) -> Result<()> {
+    async fn put(&mut self, _batch: &SinkBatch) -> Result<()> {
         Ok(())
     }
 

@@ -81,7 +81,7 @@ impl DeadLetterQueue {
             Some(error) => {
                 self.pending.lock().splice(0..0, batch);
                 let kind = if error.is_retriable() { error.kind() } else { ErrorKind::Fatal };
-                Err(error.during(format!("write to dead letter queue {}", self.topic)).of_kind(kind))
+                Err(error.during(format!("topic {}", self.topic)).of_kind(kind))
             }
         }
     }

@@ -78,6 +78,30 @@ impl<'a> Retrying<'a> {
     }
 }
 
+/// Makes a call of a task again and again while it fails with a retriable error: `Ok(None)` where a stop came first.
+///
+/// A macro, because the compiler does not see yet that the futures of a borrowing async closure can move between threads.
+macro_rules! retry {
+    ($operation:literal, $status:expr, $stop:expr, $call:expr) => {{
+        let mut retrying = $crate::errors::retry::Retrying::new($operation, $status, $stop);
+        loop {
+            match $call.await {
+                Ok(done) => {
+                    retrying.succeeded();
+                    break Ok(Some(done));
+                }
+                Err(error) if error.is_retriable() => {
+                    if !retrying.wait(error).await {
+                        break Ok(None);
+                    }
+                }
+                Err(error) => break Err(error.during($operation)),
+            }
+        }
+    }};
+}
+pub(crate) use retry;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,8 +21,8 @@ use tracing::{debug, info, warn};
 use super::TaskEnd;
 use super::conversion::Conversion;
 use super::transformation_chain::TransformationChain;
-use crate::broker::{ConsumerEvent, GroupConsumer};
-use crate::errors::retry::Retrying;
+use crate::broker::{ConsumerEvent, GroupConsumer, OffsetRange};
+use crate::errors::retry::{Retrying, retry};
 use crate::errors::{ErrorHandler, Failure, Stage};
 use crate::status::{ConnectorStatus, MemorySlot, TaskState, TaskStatus};
 
@@ -59,7 +59,8 @@ pub struct WorkerSinkTask {
 
 /// What the task knows of one assigned partition.
 struct Assigned {
-    /// The offset of the next record to put; none until the first batch where the group had none committed.
+    /// The offset behind the last record that the task was given; none until the first batch where the group had none
+    /// committed.
     position: Option<i64>,
     /// What the group has committed, as far as this assignment knows.
     committed: i64,
@@ -106,8 +107,10 @@ impl WorkerSinkTask {
         let mut catch_up = self.catch_up.clone();
         // Retries of consuming, and when it failed last. One row of failures stays one row, however often it is tried.
         let mut out_of_reach: Option<(Retrying<'_>, Instant)> = None;
+        let budget = Arc::clone(self.memory.budget());
         loop {
-            let room = !self.memory.budget().is_exceeded();
+            let freed = budget.freed();
+            let room = !self.memory.is_over();
             let step = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(TaskEnd::Stopped),
@@ -138,9 +141,12 @@ impl WorkerSinkTask {
                     }
                     Err(error) => Err(error.during("consume")),
                 },
-                () = self.memory.budget().freed(), if !room => Ok(()),
+                () = freed, if !room => Ok(()),
             };
             step?;
+            if stop.is_cancelled() {
+                return Ok(TaskEnd::Stopped);
+            }
             // After every call that may ask for records again, and before the next batch: a batch that was fetched before
             // must not be put.
             self.rewind(host, partitions).await?;
@@ -155,19 +161,8 @@ impl WorkerSinkTask {
     async fn start(&mut self, host: &Arc<SinkHost>) -> Result<bool> {
         let host: Arc<dyn SinkTaskHost> = Arc::<SinkHost>::clone(host);
         let context = SinkTaskContext::new(Arc::clone(&self.connector), self.task_status.number, host);
-        let mut retrying = Retrying::new("start", &self.task_status, &self.stop);
-        loop {
-            match self.task.start(&context).await {
-                Ok(()) => break retrying.succeeded(),
-                Err(error) if error.is_retriable() => {
-                    if !retrying.wait(error).await {
-                        return Ok(false);
-                    }
-                }
-                Err(error) => return Err(error.during("start")),
-            }
-        }
-        Ok(true)
+        let started = retry!("start", &self.task_status, &self.stop, self.task.start(&context));
+        Ok(started?.is_some())
     }
 
     async fn handle(
@@ -192,28 +187,25 @@ impl WorkerSinkTask {
                 warn!(partitions = ?lost, "partitions were lost to another member of the group");
                 self.close(partitions, &lost, CloseReason::Lost).await
             }
-            ConsumerEvent::OutOfRange { partition, position, range } => Err(Error::fatal(format!(
-                "the records of {partition} from offset {position} on are not there: the topic holds {} up to {}; if that \
-                 gap is acceptable, set the group's committed offset to {}",
-                range.start, range.end, range.start
-            ))),
+            ConsumerEvent::OutOfRange { partition, position, range } => {
+                let OffsetRange { start, end } = range;
+                let why = if position > end {
+                    "the topic was made anew or cut, and this offset belongs to what it was before; to begin with what it holds \
+                     now,"
+                } else {
+                    "those before were removed unread; if that gap is acceptable,"
+                };
+                Err(Error::fatal(format!(
+                    "there is no record at offset {position} of {partition}, where the group goes on: it holds the offsets from \
+                     {start} to before {end}; {why} set the group's committed offset to {start}"
+                )))
+            }
         }
     }
 
     async fn open(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>, committed: Positions) -> Result<()> {
-        let mut retrying = Retrying::new("open", &self.task_status, &self.stop);
-        let better = loop {
-            match self.task.open(&committed).await {
-                Ok(better) => break better,
-                Err(error) if error.is_retriable() => {
-                    if !retrying.wait(error).await {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error.during("open")),
-            }
-        };
-        retrying.succeeded();
+        let opened = retry!("open", &self.task_status, &self.stop, self.task.open(&committed));
+        let Some(better) = opened? else { return Ok(()) };
         let mut start = Positions::new();
         for (partition, committed) in committed {
             let position = better.get(&partition).copied().unwrap_or(committed);
@@ -250,7 +242,8 @@ impl WorkerSinkTask {
             debug!(%partition, "a batch of a partition that is not ours any more");
             return Ok(());
         };
-        let counters = &self.status.counters;
+        let status = Arc::clone(&self.status);
+        let counters = &status.counters;
         let mut converted = Vec::with_capacity(records.len());
         for raw in records {
             counters.read.fetch_add(1, Relaxed);
@@ -265,56 +258,45 @@ impl WorkerSinkTask {
                 Err(failure) => {
                     if let Err(error) = self.errors.sink_record(&partition, &raw, failure) {
                         // Also the record that stops the task goes to the dead letter queue, before it stops.
-                        self.errors.flush().await?;
+                        self.flush_dead_letters().await?;
                         return Err(error);
                     }
                 }
             }
         }
-        self.errors.flush().await?;
-        let accepted = converted.len() as u64;
+        if !self.flush_dead_letters().await? {
+            return Ok(());
+        }
+        // Already now: where a stop ends the retries of `put`, the sink may have a part of the batch, and say that it is durable.
+        assigned.position = Some(next_offset);
         let batch = SinkBatch { partition, records: converted, next_offset };
-        let mut retrying = Retrying::new("put", &self.task_status, &self.stop);
-        loop {
-            // A clone, because the same batch must be there for another try. Untouched JSON is shared, not copied.
-            match self.task.put(batch.clone()).await {
-                Ok(()) => break retrying.succeeded(),
-                Err(error) if error.is_retriable() => {
-                    if !retrying.wait(error).await {
-                        return Ok(());
-                    }
-                }
-                Err(error) => {
-                    self.errors.flush().await?;
-                    return Err(error.during("put"));
-                }
+        match retry!("put", &self.task_status, &self.stop, self.task.put(&batch)) {
+            Ok(None) => {}
+            Ok(Some(())) => {
+                counters.written.fetch_add(batch.records.len() as u64, Relaxed);
+            }
+            Err(error) => {
+                self.flush_dead_letters().await?;
+                return Err(error);
             }
         }
-        counters.written.fetch_add(accepted, Relaxed);
-        assigned.position = Some(next_offset);
         Ok(())
+    }
+
+    /// Makes durable what was sent to the dead letter queue, however long that takes. False where a stop came first.
+    async fn flush_dead_letters(&mut self) -> Result<bool> {
+        let flushed = retry!("write dead letters", &self.task_status, &self.stop, self.errors.flush());
+        Ok(flushed?.is_some())
     }
 
     /// Commits what the sink says is durable (G2), after the dead letter queue has what was reported to it.
     async fn commit(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>, reason: FlushReason) -> Result<()> {
-        let mut retrying = Retrying::new("flush", &self.task_status, &self.stop);
-        let durable = loop {
-            let flushed = match self.task.flush(reason).await {
-                // The queue is filled by `put` and `flush`; it must be durable before any offset behind it.
-                Ok(durable) => self.errors.flush().await.map(|()| durable),
-                Err(error) => Err(error),
-            };
-            match flushed {
-                Ok(durable) => break durable,
-                Err(error) if error.is_retriable() => {
-                    if !retrying.wait(error).await {
-                        return Ok(());
-                    }
-                }
-                Err(error) => return Err(error.during("flush")),
-            }
-        };
-        retrying.succeeded();
+        let flushed = retry!("flush", &self.task_status, &self.stop, self.task.flush(reason));
+        let Some(durable) = flushed? else { return Ok(()) };
+        // The queue must be durable before any offset behind what it was sent.
+        if !self.flush_dead_letters().await? {
+            return Ok(());
+        }
         let mut positions = Positions::new();
         for (partition, position) in durable {
             let Some(assigned) = partitions.get(&partition) else { continue };
@@ -370,10 +352,13 @@ impl WorkerSinkTask {
         if start.is_empty() { Ok(()) } else { self.consumer.start_at(&start).await }
     }
 
-    /// Writes early where the memory budget is used up and this task holds the most (G7).
+    /// Writes early where the memory budget is used up and this task holds more than its share (G7).
     async fn relieve(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>) -> Result<()> {
-        if self.memory.budget().is_exceeded() && self.memory.is_largest() {
-            debug!(used = self.memory.budget().used(), "memory budget used up; writing early");
+        let mut before = usize::MAX;
+        // A flush that frees nothing is not repeated at once: what else is held is on its way, or others'.
+        while self.memory.is_over() && self.memory.held() < before {
+            before = self.memory.held();
+            debug!(used = self.memory.budget().used(), held = before, "memory budget used up; writing early");
             self.status.count("flushes.under.pressure", 1);
             self.commit(partitions, FlushReason::Pressure).await?;
         }

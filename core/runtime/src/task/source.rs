@@ -15,7 +15,7 @@ use super::TaskEnd;
 use super::conversion::Conversion;
 use super::transformation_chain::TransformationChain;
 use crate::broker::{OffsetStore, Producer, ProducerRecord};
-use crate::errors::retry::Retrying;
+use crate::errors::retry::retry;
 use crate::errors::{ErrorHandler, Failure, Stage};
 use crate::status::{ConnectorStatus, TaskState, TaskStatus};
 
@@ -82,42 +82,18 @@ impl WorkerSourceTask {
         });
         let context =
             SourceTaskContext::new(Arc::clone(&self.connector), self.task_status.number, self.state_dir.clone(), host);
-        let mut retrying = Retrying::new("start", &self.task_status, &self.stop);
-        loop {
-            match self.task.start(&context).await {
-                Ok(()) => break retrying.succeeded(),
-                Err(error) if error.is_retriable() => {
-                    if !retrying.wait(error).await {
-                        return Ok(false);
-                    }
-                }
-                Err(error) => return Err(error.during("start")),
-            }
-        }
-        Ok(true)
+        let started = retry!("start", &self.task_status, &self.stop, self.task.start(&context));
+        Ok(started?.is_some())
     }
 
     /// Polls until there is something. Nothing where a stop came first.
     async fn poll(&mut self) -> Result<Option<SourcePoll>> {
-        let mut retrying = Retrying::new("poll", &self.task_status, &self.stop);
-        loop {
-            let polled = tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return Ok(None),
-                polled = self.task.poll() => polled,
-            };
-            match polled {
-                Ok(polled) => {
-                    retrying.succeeded();
-                    return Ok(Some(polled));
-                }
-                Err(error) if error.is_retriable() => {
-                    if !retrying.wait(error).await {
-                        return Ok(None);
-                    }
-                }
-                Err(error) => return Err(error.during("poll")),
-            }
+        let polled = async { retry!("poll", &self.task_status, &self.stop, self.task.poll()) };
+        tokio::select! {
+            biased;
+            // Dropping a poll loses nothing.
+            () = self.stop.cancelled() => Ok(None),
+            polled = polled => polled,
         }
     }
 
@@ -159,46 +135,39 @@ impl WorkerSourceTask {
         if !self.produce(batch, &reached).await? {
             return Ok(false);
         }
-        match failed {
-            Some(error) => Err(error),
-            None => self.task.commit(&reached).await.map(|()| true),
-        }
-    }
-
-    /// Makes records and offsets durable (G1: the offsets only together with, or after, every record before them).
-    async fn produce(&mut self, batch: Vec<ProducerRecord>, reached: &SourceOffsets) -> Result<bool> {
-        let mut retrying = Retrying::new("produce", &self.task_status, &self.stop);
-        loop {
-            match self.producer.send(&batch, reached, &self.connector).await {
-                Ok(results) => {
-                    retrying.succeeded();
-                    let mut refused = false;
-                    for (record, result) in batch.iter().zip(results) {
-                        match result {
-                            Ok(_) => {
-                                self.status.counters.written.fetch_add(1, Relaxed);
-                            }
-                            Err(error) => {
-                                refused = true;
-                                let failure = Failure::new(Stage::KafkaProduce, "producer", error);
-                                self.errors.source_record(&record.topic, failure)?;
-                            }
-                        }
-                    }
-                    if refused {
-                        // Tolerated: the producer held the offsets back, so that they could still be refused here.
-                        self.offsets.put(&self.connector, reached)?;
-                    }
-                    return Ok(true);
-                }
-                Err(error) if error.is_retriable() => {
-                    if !retrying.wait(error).await {
-                        return Ok(false);
-                    }
-                }
-                Err(error) => return Err(error.during("produce")),
+        if !reached.is_empty() {
+            let told = retry!("commit", &self.task_status, &self.stop, self.task.commit(&reached));
+            if told?.is_none() {
+                return Ok(false);
             }
         }
+        failed.map_or(Ok(true), Err)
+    }
+
+    /// Makes records and offsets durable (G1: the offsets only together with, or after, every record before them). False
+    /// where a stop came first.
+    async fn produce(&mut self, batch: Vec<ProducerRecord>, reached: &SourceOffsets) -> Result<bool> {
+        let sent =
+            retry!("produce", &self.task_status, &self.stop, self.producer.send(&batch, reached, &self.connector));
+        let Some(results) = sent? else { return Ok(false) };
+        let mut refused = false;
+        for (record, result) in batch.iter().zip(results) {
+            match result {
+                Ok(_) => {
+                    self.status.counters.written.fetch_add(1, Relaxed);
+                }
+                Err(error) => {
+                    refused = true;
+                    let failure = Failure::new(Stage::KafkaProduce, "producer", error);
+                    self.errors.source_record(&record.topic, failure)?;
+                }
+            }
+        }
+        if refused {
+            // Tolerated: the producer held the offsets back, so that they could still be refused here.
+            self.offsets.put(&self.connector, reached)?;
+        }
+        Ok(true)
     }
 }
 

@@ -1,0 +1,246 @@
+//! The source path against a scripted source and producer: offsets only with or after their records, whatever fails.
+
+mod doubles;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use doubles::{FakeProducer, FakeSource, Journal, Script, SourceScript, partition, source_partition, source_records};
+use ottla_api::plugin::PluginKind;
+use ottla_api::prelude::*;
+use ottla_runtime::broker::{OffsetStore, ProducerRecord};
+use ottla_runtime::errors::ErrorHandler;
+use ottla_runtime::plugins::config_providers::Providers;
+use ottla_runtime::status::ConnectorStatus;
+use ottla_runtime::task::TaskEnd;
+use ottla_runtime::task::conversion::Conversion;
+use ottla_runtime::task::source::WorkerSourceTask;
+use ottla_runtime::task::transformation_chain::TransformationChain;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+type SendAnswer = Result<Vec<Result<(TopicPartition, i64)>>>;
+
+/// Offsets in memory, as an earlier run has left them.
+#[derive(Debug, Default)]
+struct Offsets {
+    stored: Mutex<SourceOffsets>,
+    journal: Arc<Journal>,
+}
+
+impl OffsetStore for Offsets {
+    fn get(&self, _: &str, partition: &SourcePartition) -> Result<Option<SourceOffset>> {
+        Ok(self.stored.lock().get(partition).cloned())
+    }
+
+    fn put(&self, _: &str, offsets: &SourceOffsets) -> Result<()> {
+        let texts: Vec<_> = offsets.values().map(SourceOffset::to_json).collect();
+        self.journal.note(format!("store {}", texts.join(" ")));
+        self.stored.lock().extend(offsets.clone());
+        Ok(())
+    }
+
+    fn all(&self, _: &str) -> Result<SourceOffsets> {
+        Ok(self.stored.lock().clone())
+    }
+}
+
+/// One source task at work, and everything around it.
+struct Stage {
+    journal: Arc<Journal>,
+    source: Arc<SourceScript>,
+    sends: Arc<Script<dyn FnOnce(&[ProducerRecord]) -> SendAnswer + Send>>,
+    status: Arc<ConnectorStatus>,
+    stop: CancellationToken,
+    task: JoinHandle<Result<TaskEnd>>,
+}
+
+impl Stage {
+    fn new(errors: &[(&str, &str)]) -> Self {
+        let journal = Arc::<Journal>::default();
+        let source = Arc::<SourceScript>::default();
+        let sends = Arc::new(Script::default());
+        let status = doubles::status(PluginKind::Source);
+        let config = doubles::connector(errors);
+        let providers = Providers::build(&[]).unwrap();
+        let stop = CancellationToken::new();
+        let offsets = Offsets { journal: Arc::clone(&journal), ..Offsets::default() };
+        offsets.stored.lock().insert(source_partition(), SourceOffset::new([("n", -1)]));
+        let task = WorkerSourceTask {
+            connector: "c".into(),
+            task: Box::new(FakeSource { journal: Arc::clone(&journal), script: Arc::clone(&source) }),
+            producer: Box::new(FakeProducer { journal: Arc::clone(&journal), script: Arc::clone(&sends) }),
+            offsets: Arc::new(offsets),
+            conversion: Conversion::build(&config, &providers).unwrap(),
+            chain: TransformationChain::build(&config.chain, &providers).unwrap(),
+            errors: ErrorHandler::new("c-0".into(), config.errors, Arc::clone(&status), None),
+            status: Arc::clone(&status),
+            task_status: status.add_task(),
+            state_dir: PathBuf::new(),
+            stop: stop.clone(),
+        };
+        Self { journal, source, sends, status, stop, task: tokio::spawn(task.run()) }
+    }
+
+    /// The source yields records 0, 1 and 2.
+    fn yields_three(&self, what: fn(i64) -> &'static str) {
+        self.source.poll.then(Box::new(move || source_records(0..3, what)));
+    }
+
+    fn finishes(&self) {
+        self.source.poll.then(Box::new(|| Ok(SourcePoll::Finished)));
+    }
+
+    /// How the task ended, and what happened after its start.
+    async fn ended(self) -> (Result<TaskEnd>, Vec<String>) {
+        let end = self.task.await.unwrap();
+        let lines = self.journal.lines();
+        assert_eq!(lines[0], r#"start at {"n":-1}"#);
+        (end, lines[1..].to_vec())
+    }
+}
+
+const ALL: &str = r#"[{"n":0,"do":"pass"}, {"n":1,"do":"pass"}, {"n":2,"do":"pass"}] {"table":"t"}{"n":2}"#;
+
+fn well(_: i64) -> &'static str {
+    "pass"
+}
+
+fn second_fails(offset: i64) -> &'static str {
+    if offset == 1 { "fail" } else { "pass" }
+}
+
+fn unreachable() -> SendAnswer {
+    Err(Error::unreachable("no broker"))
+}
+
+/// Takes all records but the second.
+fn second_refused(records: &[ProducerRecord]) -> SendAnswer {
+    let answer = |index| if index == 1 { Err(Error::data("too large")) } else { Ok((partition(0), 0)) };
+    Ok((0..records.len()).map(answer).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn offsets_go_with_their_records_and_the_source_is_told_afterwards() {
+    let stage = Stage::new(&[]);
+    stage.yields_three(well);
+    stage.finishes();
+    let status = Arc::clone(&stage.status);
+    let (end, lines) = stage.ended().await;
+    assert_eq!(end.unwrap(), TaskEnd::Finished);
+    assert_eq!(lines, [&*format!("send {ALL}"), r#"told {"n":2}"#, "stop"]);
+    assert_eq!(status.counters.written.load(Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_retried_is_retried_in_place() {
+    let stage = Stage::new(&[]);
+    stage.source.poll.then(Box::new(|| Err(Error::unreachable("no database"))));
+    stage.yields_three(well);
+    stage.finishes();
+    stage.sends.then(Box::new(|_| unreachable()));
+    stage.source.commit.then(Box::new(|| Err(Error::unreachable("no queue"))));
+    let (end, lines) = stage.ended().await;
+    assert_eq!(end.unwrap(), TaskEnd::Finished);
+    let expected = [
+        &*format!("send in vain {ALL}"),
+        &*format!("send {ALL}"),
+        r#"told {"n":2} in vain"#,
+        r#"told {"n":2}"#,
+        "stop",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_before_a_record_that_stops_the_task_is_delivered_with_its_offset() {
+    let stage = Stage::new(&[]);
+    stage.yields_three(second_fails);
+    let (end, lines) = stage.ended().await;
+    let error = end.unwrap_err().to_string();
+    assert!(
+        error.starts_with(r#"transformation 'obedient' failed at {"table":"t"} {"n":1} (TRANSFORMATION)"#),
+        "{error}"
+    );
+    assert_eq!(lines, [r#"send [{"n":0,"do":"pass"}] {"table":"t"}{"n":0}"#, r#"told {"n":0}"#, "stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_record_that_fails_moves_no_offset() {
+    let stage = Stage::new(&[]);
+    stage.yields_three(|_| "fail");
+    let (end, lines) = stage.ended().await;
+    end.unwrap_err();
+    assert_eq!(lines, ["send []", "stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tolerated_failures_are_counted_and_passed_over() {
+    let stage = Stage::new(&[("errors.tolerance", "all")]);
+    stage.yields_three(second_fails);
+    stage.finishes();
+    let status = Arc::clone(&stage.status);
+    let (end, lines) = stage.ended().await;
+    end.unwrap();
+    assert_eq!(lines[0], r#"send [{"n":0,"do":"pass"}, {"n":2,"do":"pass"}] {"table":"t"}{"n":2}"#);
+    assert_eq!(status.counters.failed.load(Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_which_everything_is_dropped_still_moves_the_offset() {
+    let stage = Stage::new(&[]);
+    stage.yields_three(|_| "drop");
+    stage.finishes();
+    let (end, lines) = stage.ended().await;
+    end.unwrap();
+    assert_eq!(lines, [r#"send [] {"table":"t"}{"n":2}"#, r#"told {"n":2}"#, "stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_the_broker_refuses_stops_the_task_and_stores_no_offset() {
+    let stage = Stage::new(&[]);
+    stage.yields_three(well);
+    stage.sends.then(Box::new(second_refused));
+    let (end, lines) = stage.ended().await;
+    let error = end.unwrap_err().to_string();
+    assert!(error.starts_with("producer failed at a (KAFKA_PRODUCE): too large"), "{error}");
+    assert_eq!(lines, [&*format!("send {ALL}"), "stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_record_that_is_tolerated_lets_the_offsets_follow() {
+    let stage = Stage::new(&[("errors.tolerance", "all")]);
+    stage.yields_three(well);
+    stage.finishes();
+    stage.sends.then(Box::new(second_refused));
+    let status = Arc::clone(&stage.status);
+    let (end, lines) = stage.ended().await;
+    end.unwrap();
+    assert_eq!(lines, [&*format!("send {ALL}"), r#"store {"n":2}"#, r#"told {"n":2}"#, "stop"]);
+    assert_eq!((status.counters.written.load(Relaxed), status.counters.failed.load(Relaxed)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_a_poll_that_waits() {
+    let stage = Stage::new(&[]);
+    stage.journal.until(r#"start at {"n":-1}"#).await;
+    stage.stop.cancel();
+    let (end, lines) = stage.ended().await;
+    assert_eq!((end.unwrap(), lines), (TaskEnd::Stopped, vec!["stop".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_retries_and_what_was_not_durable_is_not_confirmed() {
+    let stage = Stage::new(&[]);
+    stage.yields_three(well);
+    let stop = stage.stop.clone();
+    stage.sends.then(Box::new(move |_| {
+        stop.cancel();
+        unreachable()
+    }));
+    let (end, lines) = stage.ended().await;
+    assert_eq!(end.unwrap(), TaskEnd::Stopped);
+    assert_eq!(lines, [&*format!("send in vain {ALL}"), "stop"]);
+}
