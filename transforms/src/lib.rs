@@ -20,7 +20,7 @@ mod header_from;
 mod hoist_field;
 mod insert_field;
 mod insert_header;
-mod java_regex;
+mod java_replacement;
 mod key_or_value;
 mod mask_field;
 mod module_doc;

@@ -30,11 +30,11 @@
 use std::sync::Arc;
 
 use ottla_api::config::ConfigValue;
+use ottla_api::config::java_regex::WholeRegex;
 use ottla_api::data::SchemaType;
 use ottla_api::prelude::*;
 
 use crate::fields::{FieldEdits, Fields, fields_of, nullable_text};
-use crate::java_regex::WholeRegex;
 use crate::key_or_value::{Change, Fate, On, OnPayload};
 use crate::text_list::{TextList, config_error};
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use ottla_api::prelude::*;
 
-use crate::java_regex::{JavaRegex, Replacement};
+use crate::java_replacement::{JavaRegex, Replacement};
 use crate::text_list::config_error;
 
 /// The plugin.

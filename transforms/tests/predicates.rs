@@ -54,7 +54,7 @@ fn a_wrong_configuration_is_told_when_it_is_read() {
         (ErrorKind::Config, "pattern: is required and has no default".into())
     );
     let error = predicate("topic-name-matches", &[("pattern", "(")]).err().unwrap();
-    assert_eq!(error.to_string(), "pattern: must be a regular expression, found '(': unclosed group");
+    assert_eq!(error.to_string(), "pattern: is no regular expression: unclosed group");
     let error = predicate("has-header-key", &[("name", "")]).err().unwrap();
     assert_eq!(error.to_string(), "name: must not be empty");
 }

@@ -9,9 +9,8 @@
 
 use std::sync::Arc;
 
+use ottla_api::config::java_regex::WholeRegex;
 use ottla_api::prelude::*;
-
-use crate::java_regex::WholeRegex;
 
 /// The plugin.
 pub(crate) fn plugin() -> Plugin {

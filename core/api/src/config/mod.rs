@@ -50,6 +50,7 @@
 //! ```
 
 mod definition;
+pub mod java_regex;
 mod parse;
 mod properties;
 mod secret;

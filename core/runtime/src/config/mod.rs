@@ -14,7 +14,6 @@
 mod check;
 mod diagnostics;
 pub(crate) mod java_properties;
-pub(crate) mod java_regex;
 mod json;
 mod keys;
 mod load;

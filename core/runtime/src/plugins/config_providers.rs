@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
-use ottla_api::config::{Config, Properties};
+use ottla_api::config::{Config, Properties, java_regex};
 use ottla_api::config_provider::ConfigProvider;
 use ottla_api::error::{Error, ErrorKind, Result, ResultExt};
 use ottla_api::plugin::{Constructor, Plugin};
 use regex::Regex;
 
-use crate::config::{java_properties, java_regex};
+use crate::config::java_properties;
 
 /// The providers `file`, `env` and `dir`.
 pub fn plugins() -> Vec<Plugin> {

@@ -2,10 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ottla_api::config::{Config as _, Properties, split_list};
+use ottla_api::config::{Config as _, Properties, java_regex, split_list};
 use ottla_api::plugin::{Constructor, Plugin, PluginKind};
 
-use super::super::java_regex;
 use super::super::nearest::nearest;
 use super::super::options::{CommonConfig, ExactlyOnce, SinkConfig, SourceConfig};
 use super::super::section::{Entry, Section};

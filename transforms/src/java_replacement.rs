@@ -1,32 +1,10 @@
-//! Java's regular expressions and replacements, as far as an engine of linear time goes.
+//! Java's replacement of what a regular expression matches.
 
 use std::borrow::Cow;
 
 use ottla_api::config::ConfigValue;
+use ottla_api::config::java_regex::{WholeRegex, compile};
 use regex::{Captures, Regex};
-
-/// A pattern in Java's syntax that must match the whole text, as `Matcher.matches`.
-#[derive(Debug, Clone)]
-pub(crate) struct WholeRegex(Regex);
-
-impl WholeRegex {
-    /// True where the whole text matches.
-    pub(crate) fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text)
-    }
-}
-
-impl ConfigValue for WholeRegex {
-    fn parse(text: &str) -> Result<Self, String> {
-        // Compiled alone first, so that a stray bracket can't close the group around it.
-        compile(text)?;
-        compile(&format!(r"\A(?:{text})\z")).map(Self)
-    }
-
-    fn type_name() -> Cow<'static, str> {
-        "regex".into()
-    }
-}
 
 /// A pattern in Java's syntax.
 #[derive(Debug, Clone)]
@@ -128,52 +106,6 @@ impl Replacement {
     }
 }
 
-fn compile(pattern: &str) -> Result<Regex, String> {
-    Regex::new(&translate(pattern)).map_err(|error| {
-        let text = error.to_string();
-        if text.contains("look-around") || text.contains("backreferences") {
-            let feature = if text.contains("look-around") { "lookahead or lookbehind" } else { "a backreference" };
-            format!("uses {feature}, which regexes here can't do (they never take more than linear time): '{pattern}'")
-        } else {
-            // The last line says what is wrong; those before draw the place in several lines.
-            let reason = text.lines().last().unwrap_or_default();
-            format!("must be a regular expression, found '{pattern}': {}", reason.trim_start_matches("error: "))
-        }
-    })
-}
-
-/// Spells out what Java means by a class letter (ASCII only) and by `\Q..\E`.
-fn translate(pattern: &str) -> String {
-    let mut out = String::with_capacity(pattern.len());
-    let mut chars = pattern.chars();
-    while let Some(c) = chars.next() {
-        if c != '\\' {
-            out.push(c);
-            continue;
-        }
-        match chars.next() {
-            Some('d') => out.push_str("[0-9]"),
-            Some('D') => out.push_str("[^0-9]"),
-            Some('w') => out.push_str("[a-zA-Z0-9_]"),
-            Some('W') => out.push_str("[^a-zA-Z0-9_]"),
-            Some('s') => out.push_str(r"[ \t\n\x0B\f\r]"),
-            Some('S') => out.push_str(r"[^ \t\n\x0B\f\r]"),
-            Some('Q') => {
-                let rest = chars.as_str();
-                let (quoted, rest) = rest.split_once("\\E").unwrap_or((rest, ""));
-                out.push_str(&regex::escape(quoted));
-                chars = rest.chars();
-            }
-            Some(other) => {
-                out.push('\\');
-                out.push(other);
-            }
-            None => out.push('\\'),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,24 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_ascii_and_quoting_works() {
-        assert_eq!(replaced(r"\d+", "n", "١٢"), None);
-        assert_eq!(replaced(r"[\d.]+", "n", "1.2").as_deref(), Some("n"));
-        assert_eq!(replaced(r"\Qa.b\E", "n", "a.b").as_deref(), Some("n"));
-        assert_eq!(replaced(r"\Qa.b\E", "n", "axb"), None);
-    }
-
-    #[test]
-    fn what_the_engine_cannot_do_is_said_so() {
-        assert_eq!(
-            WholeRegex::parse("(?!x).*").unwrap_err(),
-            "uses lookahead or lookbehind, which regexes here can't do (they never take more than linear time): '(?!x).*'"
-        );
-        assert_eq!(
-            WholeRegex::parse(r"(a)\1").unwrap_err(),
-            r"uses a backreference, which regexes here can't do (they never take more than linear time): '(a)\1'"
-        );
-        assert_eq!(WholeRegex::parse("(a").unwrap_err(), "must be a regular expression, found '(a': unclosed group");
+    fn a_replacement_of_a_group_that_the_regex_lacks_is_refused() {
         let regex = JavaRegex::parse("(a)").unwrap();
         assert_eq!(Replacement::parse("$2", &regex).unwrap_err(), "refers to group 2, but the regex has 1");
     }

@@ -1,13 +1,46 @@
 //! Java's regular expressions as ours: translated where the meaning is the same, refused where it can't be.
 
+use std::borrow::Cow;
+
 use regex::Regex;
 
+use super::ConfigValue;
+
+/// An option that is a pattern in Java's syntax, which must match a whole text.
+#[derive(Debug, Clone)]
+pub struct WholeRegex(Regex);
+
+impl WholeRegex {
+    /// True where the whole text matches.
+    pub fn is_match(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+impl ConfigValue for WholeRegex {
+    fn parse(text: &str) -> Result<Self, String> {
+        full_match(text).map(Self)
+    }
+
+    fn type_name() -> Cow<'static, str> {
+        "regex".into()
+    }
+}
+
 /// Compiles a Java pattern that must match a whole text (`Matcher.matches`).
-pub(crate) fn full_match(pattern: &str) -> Result<Regex, String> {
-    let translated = translate(pattern)?;
+pub fn full_match(pattern: &str) -> Result<Regex, String> {
     // Compiled alone first, so that a stray bracket can't close the group around it.
-    let compiled = Regex::new(&translated).and_then(|_| Regex::new(&format!(r"\A(?:{translated})\z")));
-    compiled.map_err(|error| {
+    compile(pattern)?;
+    translate(pattern).and_then(|translated| built(&format!(r"\A(?:{translated})\z")))
+}
+
+/// Compiles a Java pattern that is searched for in a text (`Matcher.find`).
+pub fn compile(pattern: &str) -> Result<Regex, String> {
+    translate(pattern).and_then(|translated| built(&translated))
+}
+
+fn built(translated: &str) -> Result<Regex, String> {
+    Regex::new(translated).map_err(|error| {
         // The message's last line says what is wrong; those before draw it.
         let message = error.to_string();
         let message = message.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
