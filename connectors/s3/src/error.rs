@@ -77,6 +77,10 @@ where
         (_, "NoSuchBucket") => {
             S3Failure::Other(Error::config(format!("bucket '{}' does not exist at {}", place.bucket, place.endpoint)))
         }
+        (_, "InvalidBucketName") => {
+            let message = format!("'{}' can't be the name of a bucket: {said}", place.bucket);
+            S3Failure::Other(Error::config(message))
+        }
         (404, _) => S3Failure::Missing,
         (416, _) => S3Failure::OutOfRange,
         (501, _) => {
