@@ -56,6 +56,11 @@ fn a_broker_that_goes_away_for_30_s_costs_nothing() {
         std::thread::sleep(Duration::from_millis(500));
     }
     assert!(running.is_running(), "{}", running.report());
+    assert!(
+        seen.contains("retrying consume") && seen.contains(&format!("Kafka at {} can't be reached", kafka.servers())),
+        "{seen}{}",
+        running.report()
+    );
     println!("health while the broker was away: {seen}\n{}", running.report());
     broker.start_again();
 

@@ -453,6 +453,7 @@ impl OneTask {
             task_status: Arc::clone(&self.task_status),
             memory: Arc::new(shared.memory.slot()),
             commit_interval: shared.configuration.worker.offset_flush_interval.max(Duration::from_millis(1)),
+            commit_timeout: shared.configuration.worker.offset_flush_timeout,
             catch_up,
             stop: shared.stop.clone(),
         };

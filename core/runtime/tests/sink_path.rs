@@ -76,6 +76,7 @@ impl Stage {
             task_status: status.add_task(),
             memory: Arc::new(budget.slot()),
             commit_interval: Duration::from_secs(5),
+            commit_timeout: Duration::from_secs(5),
             catch_up: targets,
             stop: stop.clone(),
         };

@@ -51,6 +51,8 @@ pub struct WorkerSinkTask {
     pub memory: Arc<MemorySlot>,
     /// How often offsets are committed.
     pub commit_interval: Duration,
+    /// How long a commit may take before it counts as failed.
+    pub commit_timeout: Duration,
     /// The positions at which a run that ends when it has caught up is done; set once the sources have finished.
     pub catch_up: watch::Receiver<Option<Arc<Positions>>>,
     /// Asks the task to stop.
@@ -114,7 +116,12 @@ impl WorkerSinkTask {
             let step = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(TaskEnd::Stopped),
-                _ = commit_timer.tick() => self.commit(partitions, FlushReason::Interval).await,
+                _ = commit_timer.tick() => {
+                    let committed = self.commit(partitions, FlushReason::Interval).await;
+                    // A commit may take longer than the interval, and reading must have its turn between two of them.
+                    commit_timer.reset();
+                    committed
+                }
                 _ = tick_timer.tick() => {
                     // A topic without news says nothing when its broker is back.
                     if out_of_reach.as_ref().is_some_and(|(_, last)| last.elapsed() > QUIET_AFTER_FAILURE)
@@ -313,7 +320,12 @@ impl WorkerSinkTask {
         if positions.is_empty() {
             return Ok(());
         }
-        match self.consumer.commit(&positions).await {
+        // A broker that goes away takes the answer with it. Waiting for that here would keep the task from seeing, and saying,
+        // that it is out of reach.
+        let committed = tokio::time::timeout(self.commit_timeout, self.consumer.commit(&positions)).await;
+        match committed
+            .unwrap_or_else(|_| Err(Error::retriable("commit offsets: no answer within offset.flush.timeout.ms")))
+        {
             Ok(()) => {
                 for (partition, position) in positions {
                     if let Some(assigned) = partitions.get_mut(&partition) {

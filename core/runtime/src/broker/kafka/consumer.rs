@@ -723,6 +723,8 @@ impl Poller {
                 let _ = reply.send(Ok(()));
             }
             Command::Commit(positions, reply) => {
+                // Whoever gave up waiting commits again, and more.
+                self.commits.retain(|commit| !commit.reply.is_closed());
                 self.commits.push_back(Commit { positions, reply });
                 self.commit_next();
             }
