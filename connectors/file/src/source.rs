@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use ottla_api::config::check_topic_name;
 use ottla_api::data::SchemaType;
 use ottla_api::prelude::*;
 use tokio::fs::File;
@@ -25,6 +26,11 @@ static LINE_SCHEMA: LazyLock<Arc<Schema>> = LazyLock::new(|| Schema::of(SchemaTy
 pub struct FileSource;
 
 impl SourceConnector for FileSource {
+    fn validate(&self, properties: &Properties) -> Vec<ConfigError> {
+        let topic = properties.get("topic").map_or(Ok(()), check_topic_name);
+        topic.err().map(|message| ConfigError::new("topic", message)).into_iter().collect()
+    }
+
     fn tasks(&self, properties: &Properties, _tasks_max: usize) -> Result<Vec<Box<dyn SourceTask>>> {
         let config = FileSourceConfig::from_properties(properties)?;
         Ok(vec![Box::new(FileSourceTask::new(config))])

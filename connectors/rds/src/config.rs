@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ottla_api::config::ConfigValue;
+use ottla_api::config::{ConfigValue, check_topic_name};
 use ottla_api::prelude::*;
 
 use crate::python_random::Seed;
@@ -270,8 +270,10 @@ impl RdsSourceConfig {
         }
         let topics = [("emulate.topics.", &self.emulate_topics), ("bulk.topics.", &self.bulk_topics)];
         for (prefix, entries) in topics {
-            for (table, _) in entries.iter().filter(|(_, topic)| topic.trim().is_empty()) {
-                errors.push(ConfigError::new(format!("{prefix}{table}"), "must be the name of a topic, found nothing"));
+            for (table, topic) in entries {
+                if let Err(message) = check_topic_name(topic) {
+                    errors.push(ConfigError::new(format!("{prefix}{table}"), message));
+                }
             }
         }
         errors
@@ -372,7 +374,8 @@ mod tests {
                 "topic.prefix: mode bulk needs it, or a bulk.topics.<table> for each table",
                 "bulk.topics.c: c is not in table.whitelist, so this topic would never be used",
                 "table.blacklist: only makes sense when all tables are read, but some are named",
-                "bulk.topics.c: must be the name of a topic, found nothing",
+                "bulk.topics.c: must have 1 to 249 characters, only a to z, A to Z, digits, '.', '_' and '-', and not be '.' or \
+                 '..', as a topic's name, found ' '",
             ]
         );
     }

@@ -13,6 +13,29 @@ mod source;
 use ottla_api::config::Config;
 use ottla_api::plugin::{Constructor, Plugin};
 
+const DOC: &str = r#"Reads rows of SQLite, MariaDB, MySQL, PostgreSQL or a generated database: drawn at random, round after round, as people
+post; or each table once.
+
+```toml
+[connectors.shop]
+connector.class = "rds-source"
+connection.url = "postgres://db.example/shop"
+connection.user = "reader"
+connection.password = "${env:DB_PASSWORD}"      # allowed by [worker.config.providers.env]
+mode = "bulk"
+topic.prefix = "shop."                          # table customers goes to topic shop.customers
+table.whitelist = ["customers", "orders"]
+```
+
+```toml
+[connectors.posts]
+connector.class = "rds-source"
+connection.url = "emulator"
+mode = "emulate"
+emulate.topics.pinterest_data = "posts.pin"
+emulate.topics.user_data = "posts.user"
+```"#;
+
 /// The plugins of this crate.
 pub fn plugins() -> Vec<Plugin> {
     vec![Plugin {
@@ -20,8 +43,7 @@ pub fn plugins() -> Vec<Plugin> {
         // Not JDBC's source connector: that has modes which this one lacks.
         aliases: &[],
         version: env!("CARGO_PKG_VERSION"),
-        doc: "Rows of a database (SQLite, MariaDB, MySQL, PostgreSQL, or a generated one): drawn at random, round after \
-              round, as people post; or each table once.",
+        doc: DOC,
         definition: config::RdsSourceConfig::definition,
         constructor: Constructor::Source(|| Box::new(source::RdsSource)),
     }]

@@ -75,7 +75,9 @@ where
         (412, _) | (_, "PreconditionFailed") => S3Failure::Exists,
         (409, _) | (_, "ConditionalRequestConflict" | "OperationAborted") => S3Failure::Conflict,
         (_, "NoSuchBucket") => {
-            S3Failure::Other(Error::config(format!("bucket '{}' does not exist at {}", place.bucket, place.endpoint)))
+            let (bucket, endpoint) = (&place.bucket, &place.endpoint);
+            let message = format!("bucket '{bucket}' does not exist at {endpoint}; make it, or correct s3.bucket.name");
+            S3Failure::Other(Error::config(message))
         }
         (_, "InvalidBucketName") => {
             let message = format!("'{}' can't be the name of a bucket: {said}", place.bucket);

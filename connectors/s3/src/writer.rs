@@ -568,7 +568,7 @@ impl Comparing {
 fn differs(key: &str, what: String) -> Error {
     Error::fatal(format!(
         "object {key} exists and {what}. Nothing was overwritten or skipped. Likely reasons: the topic was deleted and made \
-         anew; converters or transformations have changed; another connector writes under the same names; or two topics are \
+         anew, or the state folder was; converters or transformations have changed; another connector writes under the same names; or two topics are \
          renamed to one. Ways out: move the old objects away, or write elsewhere with another topics.dir or s3.bucket.name"
     ))
 }

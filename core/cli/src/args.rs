@@ -16,17 +16,26 @@ use crate::validate::ValidateArgs;
     version,
     propagate_version = true,
     after_help = "Examples:
-  ottla run examples/pinterest/batch.toml          a whole pipeline, topics included
-  ottla run worker.properties s3-sink.properties   Kafka Connect's own files, against your Kafka
-  ottla validate pipeline.toml                     all mistakes at once, without connecting
-  ottla plugins describe s3-sink                   every option of a plugin
-  ottla topics tail posts.pin --follow             what is in a topic
+  ottla run examples/pinterest/batch.toml         a whole pipeline with its topics
+  ottla run worker.properties s3-sink.properties  Kafka Connect's own files
+  ottla validate pipeline.toml                    all mistakes at once
+  ottla plugins describe s3-sink                  every option of a plugin
+  ottla topics tail posts.pin --follow            what is in a topic
 
-Exit codes: 0 done, 1 failed while running, 2 invalid configuration, 3 could not reach something."
+Exit codes: 0 done, 1 failed while running, 2 invalid configuration,
+3 could not reach something."
 )]
 pub(crate) struct Args {
-    /// How log lines look: text on a terminal and JSON otherwise, unless chosen here. OTTLA_LOG sets the level (info).
-    #[arg(long, global = true, value_enum, default_value_t)]
+    /// How log lines look; `auto` is text on a terminal, else JSON. OTTLA_LOG sets the level: `debug`, `warn,ottla=info`.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "auto|text|json",
+        hide_possible_values = true
+    )]
+    #[arg(hide_default_value = true, display_order = 900)]
     pub(crate) log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -22,7 +22,7 @@ enum DemoCommand {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ottla demo load --url sqlite://posts.sqlite
-  OTTLA_DB_PASSWORD=... ottla demo load --url mysql://127.0.0.1:3306/pinterest --user admin")]
+  OTTLA_DB_PASSWORD=.. ottla demo load --url mysql://db/pinterest --user admin")]
 struct LoadArgs {
     /// The database: `sqlite://PATH`, `mysql://HOST:PORT/DATABASE` or `postgres://HOST:PORT/DATABASE`.
     #[arg(long)]

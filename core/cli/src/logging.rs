@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use indicatif::MultiProgress;
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// How log lines look.
@@ -31,10 +33,11 @@ pub(crate) struct Logging {
 pub(crate) fn start(format: LogFormat) -> Logging {
     let terminal = io::stderr().is_terminal();
     let logging = Logging { live: MultiProgress::new(), terminal };
-    // Libraries log what they retry; what matters of that is said by the task concerned.
-    let filter = EnvFilter::try_from_env("OTTLA_LOG").unwrap_or_else(|_| {
-        EnvFilter::new("info,fjall=warn,lsm_tree=warn,aws_config=warn,aws_smithy_runtime=warn,sqlx=warn,hyper=warn")
-    });
+    let setting = std::env::var("OTTLA_LOG").unwrap_or_default();
+    let (filter, wrong) = match filter(&setting) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(DEFAULT), Some(error)),
+    };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AboveLive(logging.live.clone()));
     let json = match format {
         LogFormat::Auto => !terminal,
@@ -46,7 +49,21 @@ pub(crate) fn start(format: LogFormat) -> Logging {
     } else {
         lines.with_ansi(terminal).with_target(false).compact().init();
     }
+    if let Some(error) = wrong {
+        warn!("OTTLA_LOG must be a level such as debug, or levels by module such as info,sqlx=debug: {error}");
+    }
     logging
+}
+
+/// What is logged where OTTLA_LOG says nothing else. Libraries log what they retry; what matters of that is said by the task
+/// concerned.
+const DEFAULT: &str = "info,aws_config=error,aws_runtime=warn,aws_sdk_s3=warn,aws_smithy_http_client=warn,\
+    aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,fjall=warn,h2=warn,hyper=warn,hyper_util=warn,lsm_tree=warn,mio=warn,\
+    rustls=warn,sfa=warn,sqlx=warn";
+
+/// A level alone is for Ottla and its connectors; a library is louder only where it is named.
+fn filter(setting: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().parse(format!("{DEFAULT},{setting}"))
 }
 
 /// Writes a line while the live lines are out of the way.
@@ -68,5 +85,23 @@ impl<'a> MakeWriter<'a> for AboveLive {
 
     fn make_writer(&'a self) -> Self {
         self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_leaves_libraries_quiet_until_they_are_named() {
+        let parts = |setting| {
+            let filter = filter(setting).unwrap().to_string();
+            filter.split(',').map(str::to_owned).collect::<Vec<_>>()
+        };
+        let has = |setting, part: &str| parts(setting).iter().any(|other| other == part);
+        assert!(has("", "info") && has("", "fjall=warn"));
+        assert!(has("debug", "debug") && !has("debug", "info") && has("debug", "fjall=warn"));
+        assert!(has("fjall=debug", "fjall=debug") && !has("fjall=debug", "fjall=warn"));
+        assert!(filter("a=b=c").is_err());
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
-use comfy_table::{ColumnConstraint, Table, Width, presets};
+use comfy_table::Table;
 use ottla_api::config::{ConfigKey, Importance, KeyName};
 use ottla_api::plugin::{Plugin, PluginKind};
 use ottla_runtime::config::reference;
@@ -12,12 +12,15 @@ use serde_json::{Value, json};
 
 use crate::{EXIT_CONFIG, EXIT_DONE};
 
+/// Longest line of what is printed for people, where no terminal says less.
+const PAGE_WIDTH: usize = 100;
+
 /// Options of `ottla plugins`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ottla plugins
   ottla plugins describe s3-sink
-  ottla plugins describe org.apache.kafka.connect.json.JsonConverter --json
+  ottla plugins describe JsonConverter --json
   ottla plugins reference > configuration.md")]
 pub(crate) struct PluginsArgs {
     #[command(subcommand)]
@@ -67,23 +70,43 @@ fn sorted(registry: &Registry) -> Vec<&Plugin> {
 }
 
 fn list(registry: &Registry) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["name", "kind", "version", "what it does", "also called"]);
-    for plugin in sorted(registry) {
-        let aliases = plugin.aliases.iter().map(|alias| simple(alias)).collect::<Vec<_>>();
-        table.add_row([
-            plugin.name.to_owned(),
-            plugin.kind().to_string(),
-            plugin.version.to_owned(),
-            first_sentence(plugin.doc),
-            aliases.join("\n"),
-        ]);
+    let plugins = sorted(registry);
+    let width = plugins.iter().map(|plugin| plugin.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for group in plugins.chunk_by(|a, b| a.kind() == b.kind()) {
+        let _ = writeln!(text, "{}", title(group[0].kind()));
+        for plugin in group {
+            let mut about = first_sentence(plugin.doc);
+            let aliases = plugin.aliases.iter().map(|alias| simple(alias)).collect::<Vec<_>>();
+            if !aliases.is_empty() {
+                let _ = write!(about, " ({})", aliases.join(", "));
+            }
+            let mut name = plugin.name;
+            for line in wrapped(&about, page_width().saturating_sub(width + 4)) {
+                let _ = writeln!(text, "  {name:width$}  {line}");
+                name = "";
+            }
+        }
+        text.push('\n');
     }
-    if let Some(column) = table.column_mut(3) {
-        column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(64)));
+    text.push_str("`ottla plugins describe NAME` explains every option of one. Names of Kafka Connect, in brackets, are accepted too.\n");
+    text
+}
+
+fn title(kind: PluginKind) -> &'static str {
+    match kind {
+        PluginKind::Source => "Sources",
+        PluginKind::Sink => "Sinks",
+        PluginKind::Transformation => "Transformations",
+        PluginKind::Predicate => "Predicates",
+        PluginKind::Converter => "Converters",
+        PluginKind::ConfigProvider => "Config providers",
     }
-    format!("{table}\n`ottla plugins describe NAME` explains every option of one.\n")
+}
+
+/// How wide text may be: what the terminal has, up to what reads well.
+fn page_width() -> usize {
+    Table::new().width().map_or(PAGE_WIDTH, |width| usize::from(width).clamp(40, PAGE_WIDTH))
 }
 
 /// The last part of a Java class name.
@@ -101,10 +124,14 @@ fn first_sentence(doc: &str) -> String {
 }
 
 fn describe(plugin: &Plugin) -> String {
-    let mut text =
-        format!("{} ({}, version {})\n\n{}\n", plugin.name, plugin.kind(), plugin.version, plugin.doc.trim());
+    let width = page_width();
+    let doc = page(plugin.doc.trim(), width);
+    let mut text = format!("{} ({}, version {})\n\n{doc}", plugin.name, plugin.kind(), plugin.version);
     if !plugin.aliases.is_empty() {
-        let _ = writeln!(text, "\nAlso called: {}", plugin.aliases.join(", "));
+        text.push('\n');
+        for line in wrapped(&format!("Also called: {}", plugin.aliases.join(", ")), width) {
+            let _ = writeln!(text, "{line}");
+        }
     }
     let definition = (plugin.definition)();
     if definition.keys.is_empty() {
@@ -117,7 +144,7 @@ fn describe(plugin: &Plugin) -> String {
         if !option.aliases.is_empty() {
             let _ = writeln!(text, "      also {}", option.aliases.join(", "));
         }
-        for line in wrapped(&option.doc, 96) {
+        for line in wrapped(&option.doc, width.saturating_sub(6)) {
             let _ = writeln!(text, "      {line}");
         }
     }
@@ -147,6 +174,31 @@ fn importance(importance: Importance) -> &'static str {
         Importance::Medium => "medium",
         Importance::Low => "low",
     }
+}
+
+/// Markdown for a terminal: paragraphs wrapped anew, code, lists and tables as they are.
+fn page(markdown: &str, width: usize) -> String {
+    let (mut text, mut paragraph, mut code) = (String::new(), String::new(), false);
+    for line in markdown.lines().chain([""]) {
+        let fence = line.starts_with("```");
+        let prose = !code && !fence && line.starts_with(|c: char| c.is_alphanumeric() || "`*\"[(_".contains(c));
+        if prose {
+            paragraph.push_str(line);
+            paragraph.push('\n');
+            continue;
+        }
+        if !paragraph.is_empty() {
+            for line in wrapped(&paragraph, width) {
+                let _ = writeln!(text, "{line}");
+            }
+            paragraph.clear();
+        }
+        code ^= fence;
+        let _ = writeln!(text, "{line}");
+    }
+    // The empty line that ended the last paragraph.
+    text.pop();
+    text
 }
 
 /// The lines of a text, paragraph by paragraph, none longer than `width` where words allow it.
@@ -200,4 +252,18 @@ fn details(plugin: &Plugin) -> Value {
         })
         .collect();
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prose_is_wrapped_and_code_is_not() {
+        let markdown =
+            "One two three\nfour.\n\n```toml\ntype = \"a long line of code\"\n\n```\n\n| a | b |\n|---|---|\n\nEnd.";
+        let expected =
+            "One two\nthree four.\n\n```toml\ntype = \"a long line of code\"\n\n```\n\n| a | b |\n|---|---|\n\nEnd.\n";
+        assert_eq!(page(markdown, 12), expected);
+    }
 }

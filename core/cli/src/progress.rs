@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use ottla_api::plugin::PluginKind;
-use ottla_runtime::status::{ConnectorStatus, TaskState, WorkerStatus};
+use ottla_runtime::status::{ConnectorStatus, WorkerStatus};
 use tracing::info;
 
 use crate::logging::Logging;
@@ -43,7 +43,8 @@ struct Line {
 impl Line {
     fn new(connector: &ConnectorStatus, logging: &Logging) -> Self {
         let bar = logging.terminal.then(|| {
-            let style = ProgressStyle::with_template("{spinner} {prefix:16} {msg}").expect("a constant template");
+            // What does not fit the terminal's width is cut off; the log has the whole of it.
+            let style = ProgressStyle::with_template("{spinner} {prefix:12} {wide_msg}").expect("a constant template");
             let bar = logging.live.add(ProgressBar::new_spinner().with_style(style));
             bar.set_prefix(connector.name.to_string());
             bar
@@ -66,13 +67,12 @@ impl Line {
         let is_sink = connector.kind == PluginKind::Sink;
         match &self.bar {
             Some(bar) => {
-                let lag = if is_sink { format!("  lag {}", HumanCount(lag)) } else { String::new() };
+                let lag = if is_sink { format!("lag {}", HumanCount(lag)) } else { String::new() };
                 bar.set_message(format!(
-                    "{:>10} records  {:>8}/s{lag}  {:>10}  {}",
+                    "{:>9} records {:>7}/s {:>10}  {lag:<10} {state}",
                     HumanCount(records).to_string(),
                     HumanCount(self.rate as u64).to_string(),
                     HumanBytes(counters.bytes.load(Relaxed)).to_string(),
-                    shorten(&state),
                 ));
                 bar.tick();
             }
@@ -95,14 +95,5 @@ impl Drop for Line {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-    }
-}
-
-/// A state that fits on a live line; the log has the whole of it.
-fn shorten(state: &TaskState) -> String {
-    let text = state.to_string();
-    match text.char_indices().nth(80) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
     }
 }

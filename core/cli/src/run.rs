@@ -2,10 +2,12 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use ottla_api::{Error, ErrorKind, Result, error::ResultExt as _};
+use ottla_api::config::ConfigValue as _;
+use ottla_api::{ErrorKind, Result, error::ResultExt as _};
+use ottla_runtime::config::{RunUntil, parse_time};
 use ottla_runtime::plugins::Registry;
 use ottla_runtime::worker::{Outcome, Until, Worker};
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,25 +15,28 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::logging::Logging;
-use crate::{EXIT_CONFIG, exit_code, progress, report};
+use crate::report::End;
+use crate::{EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, exit_code, progress, report};
 
 /// Options of `ottla run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ottla run examples/pinterest/batch.toml
-  ottla run worker.properties s3-sink.properties --set connectors.s3-sink.store.url=http://127.0.0.1:9000
-  ottla run pipeline.toml --until caught-up       from cron or Airflow: exit code 0 once everything is durable
-  ottla run pipeline.toml --until 30s --state-dir /tmp/try")]
+  ottla run worker.properties s3-sink.properties
+  ottla run pipeline.toml --set connectors.lake.flush.size=10
+  ottla run pipeline.toml --until 30s --state-dir /tmp/try
+  ottla run pipeline.toml --until caught-up
+      from cron or Airflow: exit code 0 only once everything is durable")]
 pub(crate) struct RunArgs {
     /// Configuration files (.toml, .properties, .json), or folders of them.
     #[arg(required = true, value_name = "FILE|DIR")]
     files: Vec<PathBuf>,
     /// When to end: `caught-up` (bounded sources have finished and the sinks have made everything durable), or after a time
     /// such as `30s`, `5m`. Without it, `run.until` of the worker's configuration, else only when stopped.
-    #[arg(long, value_name = "caught-up|DURATION")]
-    until: Option<UntilArg>,
+    #[arg(long, value_name = "caught-up|TIME", value_parser = RunUntil::parse)]
+    until: Option<RunUntil>,
     /// With `--until caught-up`: how long something may be out of reach before the run gives up with exit code 3.
-    #[arg(long, value_name = "DURATION", default_value = "120s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = parse_time)]
     give_up_after: Duration,
     /// Folder for the worker's state, instead of `state.dir`.
     #[arg(long, value_name = "DIR")]
@@ -39,42 +44,6 @@ pub(crate) struct RunArgs {
     /// Sets a key over the files: `connectors.NAME.KEY=VALUE` or `worker.KEY=VALUE`. Repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_override)]
     overrides: Vec<(String, String)>,
-}
-
-/// The value of `--until` and of `run.until`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum UntilArg {
-    CaughtUp,
-    Elapsed(Duration),
-}
-
-impl FromStr for UntilArg {
-    type Err = String;
-
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
-        if text == "caught-up" {
-            return Ok(Self::CaughtUp);
-        }
-        parse_duration(text)
-            .map(Self::Elapsed)
-            .map_err(|_| format!("must be caught-up or a duration such as 30s, found '{text}'"))
-    }
-}
-
-/// Reads `500ms`, `30s`, `5m`, `2h`.
-pub(crate) fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
-    let wrong = || format!("must be a duration such as 500ms, 30s, 5m or 2h, found '{text}'");
-    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
-    let number: f64 = text[..unit_at].parse().map_err(|_| wrong())?;
-    let seconds = match &text[unit_at..] {
-        "ms" => 0.001,
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
-        _ => return Err(wrong()),
-    };
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
 }
 
 /// Splits `key=value`.
@@ -101,14 +70,9 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
     for warning in &configuration.warnings {
         warn!("{warning}");
     }
-    let until = match (args.until, configuration.worker.run_until.as_deref().map(UntilArg::from_str)) {
-        (Some(until), _) | (None, Some(Ok(until))) => Some(until),
-        (None, Some(Err(message))) => return exit_code(Err(Error::config(format!("run.until: {message}")))),
-        (None, None) => None,
-    };
-    let until = match until {
-        Some(UntilArg::CaughtUp) => Until::CaughtUp { give_up_after: args.give_up_after },
-        Some(UntilArg::Elapsed(duration)) => Until::Elapsed(duration),
+    let until = match args.until.or(configuration.worker.run_until) {
+        Some(RunUntil::CaughtUp) => Until::CaughtUp { give_up_after: args.give_up_after },
+        Some(RunUntil::Elapsed(time)) => Until::Elapsed(time),
         None => Until::Stopped,
     };
     let started = Instant::now();
@@ -117,7 +81,8 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
         Err(error) => return exit_code(Err(error)),
     };
     let status = worker.status();
-    let stopping = match stop_on_signal(worker.stop_token()) {
+    let interrupted = AtomicBool::new(false);
+    let stopping = match stop_on_signal(worker.stop_token(), &interrupted) {
         Ok(stopping) => stopping,
         Err(error) => return exit_code(Err(error)),
     };
@@ -127,13 +92,23 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
         () = progress::show(status.clone(), logging.clone()) => Outcome::default(),
         () = stopping => Outcome::default(),
     };
+    let end = match until {
+        // Whoever waits for "everything is durable" must not be told so.
+        Until::CaughtUp { .. } if interrupted.load(Relaxed) => End::Interrupted,
+        _ if outcome.exit_code() != EXIT_DONE => End::Failed,
+        Until::CaughtUp { .. } => End::CaughtUp,
+        _ => End::Stopped,
+    };
     // A closed pipe (`| head`) is the reader's choice, not a failure of the run.
-    let _ = std::io::stdout().write_all(report::report(&status, &outcome, started.elapsed()).as_bytes());
-    outcome.exit_code()
+    let _ = std::io::stdout().write_all(report::report(&status, &outcome, end, started.elapsed()).as_bytes());
+    match end {
+        End::Interrupted => outcome.exit_code().max(EXIT_FAILED),
+        _ => outcome.exit_code(),
+    }
 }
 
 /// Turns SIGTERM and SIGINT into a graceful stop; a second one ends the process at once, which loses nothing.
-fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
+fn stop_on_signal(stop: CancellationToken, interrupted: &AtomicBool) -> Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).or_error(ErrorKind::Fatal, "listen for signals");
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
     Ok(async move {
@@ -147,22 +122,8 @@ fn stop_on_signal(stop: CancellationToken) -> Result<impl Future<Output = ()>> {
                 std::process::exit(130);
             }
             info!(signal = name, "stopping; once more to end at once");
+            interrupted.store(true, Relaxed);
             stop.cancel();
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ends_are_read_as_people_write_them() {
-        assert_eq!("caught-up".parse(), Ok(UntilArg::CaughtUp));
-        assert_eq!("1.5s".parse(), Ok(UntilArg::Elapsed(Duration::from_millis(1500))));
-        assert_eq!(parse_duration("2h"), Ok(Duration::from_secs(7200)));
-        for wrong in ["", "5", "s", "-1s", "caughtup", "1 parsec"] {
-            assert!(wrong.parse::<UntilArg>().is_err(), "{wrong}");
-        }
-    }
 }

@@ -24,17 +24,16 @@ use serde_json::{Value, json};
 
 /// Options of `ottla topics`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Without --config or --bootstrap these are the embedded topics of a state folder, whether a worker runs with \
-                  it or not.
+#[command(after_help = "Without --config or --bootstrap these are the embedded topics of a state folder,
+./ottla-data unless --state-dir names another, whether a worker runs with it or
+not.
 
 Examples:
-  ottla topics list --group connect-s3-sink              what there is, and how far a sink has come
-  ottla topics read posts.pin --max 3 --format json      the first records, with offset, timestamp, key and headers
-  ottla topics tail posts.pin --follow                   the last records, and new ones as they come
-  ottla topics write posts.pin --key 7 < lines.jsonl     one record a line
-  ottla topics --config worker.toml list                 those of the broker that a worker uses"
-)]
+  ottla topics list --group connect-s3-sink           and how far a sink has come
+  ottla topics read posts.pin --max 3 --format json   with offset, key, headers
+  ottla topics tail posts.pin --follow                and new ones as they come
+  ottla topics write posts.pin --key 7 < lines.jsonl  one record a line
+  ottla topics --config worker.toml list              of a worker's own broker")]
 pub(crate) struct TopicsArgs {
     #[command(flatten)]
     place: Place,
@@ -46,26 +45,27 @@ pub(crate) struct TopicsArgs {
 #[derive(Debug, Args)]
 struct Place {
     /// State folder of the embedded topics.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", display_order = 800)]
     state_dir: Option<PathBuf>,
     /// A worker's configuration, which says where its topics are.
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "bootstrap")]
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "bootstrap", display_order = 801)]
     config: Option<PathBuf>,
     /// A Kafka cluster without security; with it, name a configuration.
-    #[arg(long, global = true, value_name = "HOST:PORT")]
+    #[arg(long, global = true, value_name = "HOST:PORT", display_order = 802)]
     bootstrap: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Shows all topics: first and next offset and number of records of each partition.
+    /// Show all topics: first and next offset and number of records of each partition.
     List {
         /// Shows how many records this group has yet to read. Repeatable; a sink's group is connect-NAME.
         #[arg(long = "group", value_name = "GROUP")]
         groups: Vec<String>,
     },
-    /// Prints what a topic holds, then ends.
+    /// Print what a topic holds, then end.
     Read {
+        /// Its name.
         topic: String,
         /// This partition only.
         #[arg(long, value_name = "N")]
@@ -76,11 +76,13 @@ enum Command {
         /// At most this many records.
         #[arg(long, value_name = "N")]
         max: Option<usize>,
+        /// How records are printed.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Prints the last records of a topic.
+    /// Print the last records of a topic.
     Tail {
+        /// Its name.
         topic: String,
         /// How many.
         #[arg(short = 'n', long = "lines", value_name = "N", default_value_t = 10)]
@@ -88,11 +90,13 @@ enum Command {
         /// Goes on printing new ones until it is stopped.
         #[arg(short, long)]
         follow: bool,
+        /// How records are printed.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
-    /// Writes each line of standard input, or of a file, as a record. The topic is made where the broker allows that.
+    /// Write each line of standard input, or of a file, as a record. The topic is made where the broker allows that.
     Write {
+        /// Its name.
         topic: String,
         /// Key of every record; it decides the partition.
         #[arg(long, value_name = "KEY")]
@@ -202,11 +206,11 @@ async fn open(place: &Place, registry: &Registry, makes_topics: bool) -> Result<
         (dir, partitions) = (worker.state_dir.clone(), worker.embedded_partitions);
     }
     let dir = place.state_dir.clone().unwrap_or(dir);
-    if !dir.is_dir() && !makes_topics {
+    // Looking must not make anything: any other folder would become a state folder.
+    if !makes_topics && !StateStore::exists(&dir) {
+        let what = if dir.is_dir() { "is no state folder" } else { "does not exist" };
         let dir = dir.display();
-        return Err(Error::config(format!(
-            "there is no state folder {dir}; name one with --state-dir, or a --bootstrap"
-        )));
+        return Err(Error::config(format!("{dir} {what}; name one with --state-dir, or a --config or --bootstrap")));
     }
     if let Some(topics) = Topics::of_worker(&dir).await? {
         return Ok(topics);
@@ -248,7 +252,10 @@ async fn partitions_of(topics: &mut Topics, topic: &str, only: Option<i32>) -> R
     let all = topics.list(Vec::new()).await?;
     let names: std::collections::BTreeSet<&str> = all.iter().map(|state| state.topic.as_str()).collect();
     if !names.contains(topic) {
-        let known = names.into_iter().collect::<Vec<_>>().join(", ");
+        let known = match names.len() {
+            0 => "none yet".to_owned(),
+            _ => names.into_iter().collect::<Vec<_>>().join(", "),
+        };
         return Err(Error::config(format!("there is no topic '{topic}'; there are: {known}")));
     }
     let mut found: Vec<PartitionState> = all.into_iter().filter(|state| state.topic == topic).collect();
@@ -256,7 +263,8 @@ async fn partitions_of(topics: &mut Topics, topic: &str, only: Option<i32>) -> R
     found.retain(|state| only.is_none_or(|only| state.partition == only));
     match (found.is_empty(), only) {
         (true, Some(only)) => {
-            Err(Error::config(format!("topic '{topic}' has {count} partitions, so there is none with number {only}")))
+            let has = if count == 1 { "1 partition".to_owned() } else { format!("{count} partitions") };
+            Err(Error::config(format!("topic '{topic}' has {has}, so there is none with number {only}")))
         }
         _ => Ok(found),
     }
@@ -399,7 +407,8 @@ async fn write(
             written += 1;
         }
     }
-    writeln!(io::stderr(), "Wrote {written} records to {topic}.")?;
+    let records = if written == 1 { "record" } else { "records" };
+    writeln!(io::stderr(), "Wrote {written} {records} to {topic}.")?;
     Ok(())
 }
 

@@ -17,8 +17,10 @@ use crate::{EXIT_CONFIG, EXIT_DONE};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   ottla validate pipeline.toml
-  ottla validate worker.properties s3-sink.properties --set connectors.s3-sink.flush.size=1000
-  ottla validate config/ --json                    for scripts: {\"valid\", \"errors\", \"warnings\", \"connectors\"}")]
+  ottla validate worker.properties s3-sink.properties
+  ottla validate pipeline.toml --set connectors.lake.flush.size=1000
+  ottla validate config/ --json
+      for scripts: {\"valid\", \"errors\", \"warnings\", \"connectors\"}")]
 pub(crate) struct ValidateArgs {
     /// Configuration files (.toml, .properties, .json), or folders of them.
     #[arg(required = true, value_name = "FILE|DIR")]

@@ -3,7 +3,6 @@
 //! The listener is off unless `metrics.listener` is set, and serves loopback addresses only: nothing here asks who calls.
 //! The numbers are [`status`](crate::status)'s; they are copied into the exporter when somebody scrapes.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -12,12 +11,13 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use ottla_api::{Error, ErrorKind, Result, error::ResultExt as _};
+use ottla_api::{ErrorKind, Result, error::ResultExt as _};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::config::LoopbackAddress;
 use crate::status::{ConnectorStatus, Counters, MemoryBudget, TaskState, WorkerStatus};
 
 /// A counter of a connector: its name, what it counts, and where it is kept.
@@ -34,26 +34,22 @@ const CONNECTOR_COUNTERS: &[CounterMetric] = &[
     ("ottla_connector_dead_letters_total", "Records that went to the dead letter queue.", |c| &c.dead_letters),
     ("ottla_connector_read_bytes_total", "Bytes of keys and values read.", |c| &c.bytes),
     ("ottla_connector_deliveries_total", "Objects, files or commits at a sink's destination.", |c| &c.deliveries),
-    ("ottla_connector_delivered_records_total", "Records in those.", |c| &c.delivered),
-    ("ottla_connector_delivered_bytes_total", "Bytes in those.", |c| &c.delivered_bytes),
+    ("ottla_connector_delivered_records_total", "Records in a sink's deliveries.", |c| &c.delivered),
+    ("ottla_connector_delivered_bytes_total", "Bytes of a sink's deliveries.", |c| &c.delivered_bytes),
     ("ottla_connector_task_restarts_total", "Tasks that were started again after a failure.", |c| &c.restarts),
 ];
 
 /// Listens on `address`; the future returned serves until `stop`.
 pub async fn serve(
-    address: &str,
+    address: &LoopbackAddress,
     status: Arc<WorkerStatus>,
     memory: Arc<MemoryBudget>,
     stop: CancellationToken,
 ) -> Result<impl Future<Output = ()> + Send + use<>> {
-    let wrong = |what: &str| Error::config(format!("metrics.listener: {what}, found '{address}'"));
-    let socket: SocketAddr =
-        address.parse().map_err(|_| wrong("must be an address and a port such as 127.0.0.1:9464"))?;
-    if !socket.ip().is_loopback() {
-        return Err(wrong("must be a loopback address, because the listener does not ask who calls"));
-    }
-    let listener = TcpListener::bind(socket).await.or_error(ErrorKind::Config, format!("listen on {address}"))?;
-    info!(address, "serving /metrics and /health");
+    let bound = TcpListener::bind(&**address).await;
+    let listener = bound.or_error(ErrorKind::Config, format!("metrics.listener: listen on {}", &**address))?;
+    let address = listener.local_addr().or_error(ErrorKind::Fatal, "look at the metrics listener")?;
+    info!(%address, "serving /metrics and /health");
     let recorder = Arc::new(PrometheusBuilder::new().build_recorder());
     let health = Arc::clone(&status);
     let router = Router::new()

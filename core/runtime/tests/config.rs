@@ -559,6 +559,50 @@ batch.toml:31: conectors: unknown table; did you mean 'connectors'? (there are [
 }
 
 #[test]
+fn names_of_topics_and_times_are_checked_before_anything_runs() {
+    let text = r#"
+[worker]
+bootstrap.servers = "embedded"
+run.until = "soon"
+metrics.listener = "0.0.0.0:9464"
+[connectors.s3]
+connector.class = "s3-sink"
+topics = ["fine", "not fine"]
+s3.bucket.name = "b"
+flush.size = 1
+errors.deadletterqueue.topic.name = "dead/letters"
+"#;
+    let rules = "must have 1 to 249 characters, only a to z, A to Z, digits, '.', '_' and '-', and not be '.' or '..', as a topic's name";
+    assert_eq!(
+        mistakes(&[("x.toml", text)]),
+        format!(
+            "x.toml:4: worker.run.until: must be caught-up or a time such as 30s, 5m or 2h, found 'soon'
+x.toml:5: worker.metrics.listener: must be a loopback address, because the listener does not ask who calls, found '0.0.0.0:9464'
+x.toml:8: connectors.s3.topics: {rules}, found 'not fine'
+x.toml:11: connectors.s3.errors.deadletterqueue.topic.name: {rules}, found 'dead/letters'"
+        )
+    );
+}
+
+#[test]
+fn an_override_of_a_connector_that_is_not_there_says_so() {
+    let text = "
+[worker]
+bootstrap.servers = \"embedded\"
+[connectors.lake]
+connector.class = \"s3-sink\"
+topics = \"a\"
+s3.bucket.name = \"b\"
+flush.size = 1
+";
+    let files = Files::new(&[("x.toml", text)]);
+    assert_eq!(
+        files.mistakes(&[("connectors.lakes.flush.size", "2")]),
+        "--set: connectors.lakes.flush.size: no connector is called 'lakes', there are: lake; did you mean 'lake'?"
+    );
+}
+
+#[test]
 fn every_mistake_of_properties_files_is_reported_at_once_with_its_line() {
     let worker = "# the worker
 bootstrap.servers=broker:9092

@@ -210,6 +210,19 @@ async fn a_position_without_records_stops_the_task_with_what_is_there_and_the_wa
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_destination_that_outlived_its_topic_is_named_as_such() {
+    let stage = Stage::new(&[]);
+    stage.sink.open.then(Box::new(|| Ok(positions(&[(0, 30)]))));
+    let range = OffsetRange { start: 0, end: 9 };
+    stage.send(Ok(ConsumerEvent::OutOfRange { partition: partition(0), position: 30, range }));
+    assert_eq!(
+        stage.failed().await.0,
+        "the destination already holds a-0 up to offset 30, but the topic ends at 9: it was made anew or cut (with a state \
+         folder, for instance) while the destination stayed; move the old destination away, or name another"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_tolerance_a_record_that_fails_stops_the_task_and_nothing_of_its_batch_is_committed() {
     let stage = Stage::new(&[]);
     stage.everything_is_durable();

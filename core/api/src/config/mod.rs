@@ -57,7 +57,7 @@ mod secret;
 
 pub use definition::{ConfigDef, ConfigKey, Importance, KeyName};
 pub use ottla_config_derive::{Config, ConfigValue};
-pub use parse::{ConfigValue, Reader, join_list, parse_in_range, split_list};
+pub use parse::{ConfigValue, Reader, check_topic_name, join_list, parse_in_range, split_list};
 pub use properties::Properties;
 pub use secret::Secret;
 

@@ -147,6 +147,22 @@ impl<T: ConfigValue> ConfigValue for Vec<T> {
     }
 }
 
+/// Kafka's rules for the name of a topic; the message says what they are.
+///
+/// ```
+/// # use ottla_api::config::check_topic_name;
+/// assert!(check_topic_name("posts.pin").is_ok());
+/// assert!(check_topic_name("posts pin").unwrap_err().starts_with("must have 1 to 249 characters"));
+/// ```
+pub fn check_topic_name(name: &str) -> Result<(), String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if (1..=249).contains(&name.len()) && name != "." && name != ".." && name.chars().all(allowed) {
+        return Ok(());
+    }
+    let rules = "1 to 249 characters, only a to z, A to Z, digits, '.', '_' and '-', and not be '.' or '..'";
+    Err(format!("must have {rules}, as a topic's name, found '{name}'"))
+}
+
 /// The items of a comma list, as Kafka's type LIST: blanks around items and empty items don't count.
 ///
 /// Beyond Kafka, an item in double quotes is taken as it is, commas and blanks included, with `""` for a quote; and `\,` is a

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Buf;
-use ottla_api::config::Properties;
+use ottla_api::config::{Properties, check_topic_name};
 use ottla_api::offset::{Positions, TopicPartition};
 use ottla_api::record::RawRecord;
 use ottla_api::{Error, ErrorKind, Result, error::ResultExt};
@@ -237,7 +237,7 @@ impl Shared {
     }
 
     async fn make_topic(&self, new: &NewTopic) -> Result<Arc<Topic>> {
-        check_topic_name(&new.name)?;
+        check_topic_name(&new.name).map_err(|message| Error::config(format!("a topic's name {message}")))?;
         let _one_at_a_time = self.making_topic.lock().await;
         if let Some(topic) = self.topic(&new.name) {
             return Ok(topic);
@@ -428,18 +428,6 @@ fn read_offset(value: &[u8]) -> Result<i64> {
 
 fn damaged(what: &str) -> Error {
     Error::fatal(format!("embedded topics are damaged: {what}"))
-}
-
-/// Kafka's rules.
-fn check_topic_name(name: &str) -> Result<()> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > 249 || name == "." || name == ".." || !name.chars().all(allowed) {
-        return Err(Error::config(format!(
-            "'{name}' can't be a topic's name: it must have 1 to 249 characters, only letters, digits, '.', '_' and '-', and \
-             not be '.' or '..'"
-        )));
-    }
-    Ok(())
 }
 
 fn millis_of(time: SystemTime) -> i64 {

@@ -35,6 +35,7 @@ pub fn load(
     for (key, value) in overrides {
         loader.set(key, value);
     }
+    loader.expect_connectors_of_overrides();
     let Loader { raw, mut diagnostics, files, unread, .. } = loader;
     if raw.worker.is_none() && !unread {
         let nowhere = Place { file: None, line: None };
@@ -357,6 +358,24 @@ impl Loader {
         }
         let message = "must begin with worker., connectors.<name>. or chains.<name>.";
         self.diagnostics.error(&place, written.to_owned(), message);
+    }
+
+    /// An override that names no connector of the files has misspelt one, unless it makes a new one whole.
+    fn expect_connectors_of_overrides(&mut self) {
+        let (made, of_files): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.raw.connectors).into_iter().partition(|section| {
+                section.place.file.as_deref() == Some("--set") && section.get("connector.class").is_none()
+            });
+        self.raw.connectors = of_files;
+        let names = || self.raw.connectors.iter().map(|section| section.name.as_str());
+        let there_are = names().collect::<Vec<_>>().join(", ");
+        for section in &made {
+            let meant = did_you_mean(&section.name, names());
+            for entry in &section.entries {
+                let message = format!("no connector is called '{}', there are: {there_are}{meant}", section.name);
+                self.diagnostics.error(&entry.place, entry.written.clone(), message);
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@
 //! | `java_properties.rs`, `toml.rs`, `json.rs` | the three syntaxes |
 //! | `tree.rs`, `section.rs` | nested tables to flat keys, each with its place |
 //! | `load.rs` | files, folders and overrides to worker, connectors and chains |
-//! | `check/`, `options.rs`, `keys.rs` | every key and value checked; plugins found and tried |
+//! | `check/`, `options.rs`, `values.rs`, `keys.rs` | every key and value checked; plugins found and tried |
 //! | `reference.rs` | the same definitions as a page |
 
 mod check;
@@ -23,11 +23,13 @@ mod reference;
 mod section;
 mod toml;
 mod tree;
+mod values;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::load;
 pub use options::{Boundary, CommonConfig, ExactlyOnce, Reload, SinkConfig, SourceConfig};
 pub use reference::{describe, reference};
+pub use values::{LoopbackAddress, RunUntil, parse_time};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,10 +87,10 @@ pub struct WorkerConfig {
     /// When `ottla run` ends by itself: `caught-up` (bounded sources have finished and the sinks have made everything durable),
     /// or a time such as `30s`, `5m`. Unset, it runs until it is stopped. `--until` goes before it.
     #[config(name = "run.until")]
-    pub run_until: Option<String>,
+    pub run_until: Option<RunUntil>,
     /// Loopback address such as `127.0.0.1:9464` that serves `/metrics` (Prometheus) and `/health`. Off unless set.
     #[config(name = "metrics.listener")]
-    pub metrics_listener: Option<String>,
+    pub metrics_listener: Option<LoopbackAddress>,
     /// Partitions of a topic that the embedded broker makes by itself.
     #[config(name = "embedded.partitions", default = "1", min = 1, max = 1000)]
     pub embedded_partitions: usize,

@@ -84,7 +84,7 @@ const JOURNALS: u64 = 64 << 20;
 impl Database {
     /// Opens the database in `dir/store`, making it on first use.
     pub(super) fn open(dir: &Path) -> Result<Self> {
-        let path = dir.join("store");
+        let path = dir.join(super::STORE);
         if !path.join("version").exists() {
             Self::create(dir, &path)?;
         }

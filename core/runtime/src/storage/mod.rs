@@ -33,6 +33,8 @@ use database::{CommitError, Database};
 use lock::FolderLock;
 
 /// The version of what is stored. A worker that meets another one refuses to guess.
+/// The database's folder in the state folder.
+const STORE: &str = "store";
 const FORMAT: &[u8] = b"1";
 
 const KEY_FORMAT: &[u8] = b"m/format";
@@ -113,6 +115,11 @@ impl FreeSpace {
 }
 
 impl StateStore {
+    /// True where a worker, or somebody who wrote to topics, has used this folder as its state folder.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join(STORE).is_dir()
+    }
+
     /// Opens the state folder, making it where it does not exist, and locks it. With `fsync` every commit waits for the disk.
     ///
     /// An error of kind `Config` where another worker has it.

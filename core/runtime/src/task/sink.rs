@@ -66,6 +66,8 @@ struct Assigned {
     position: Option<i64>,
     /// What the group has committed, as far as this assignment knows.
     committed: i64,
+    /// The destination held more when it was opened than the group had committed.
+    ahead: bool,
     chain: TransformationChain,
 }
 
@@ -196,6 +198,13 @@ impl WorkerSinkTask {
             }
             ConsumerEvent::OutOfRange { partition, position, range } => {
                 let OffsetRange { start, end } = range;
+                if position > end && partitions.get(&partition).is_some_and(|assigned| assigned.ahead) {
+                    return Err(Error::fatal(format!(
+                        "the destination already holds {partition} up to offset {position}, but the topic ends at {end}: it was \
+                         made anew or cut (with a state folder, for instance) while the destination stayed; move the old \
+                         destination away, or name another"
+                    )));
+                }
                 let why = if position > end {
                     "the topic was made anew or cut, and this offset belongs to what it was before; to begin with what it holds \
                      now,"
@@ -217,11 +226,12 @@ impl WorkerSinkTask {
         for (partition, committed) in committed {
             let position = better.get(&partition).copied().unwrap_or(committed);
             let chain = (self.chain)()?;
-            let assigned = Assigned { position: (position >= 0).then_some(position), committed, chain };
+            let ahead = position > committed;
+            let assigned = Assigned { position: (position >= 0).then_some(position), committed, ahead, chain };
             partitions.insert(partition.clone(), assigned);
             start.insert(partition, position);
         }
-        info!(partitions = ?start, "assigned");
+        info!(partitions = %places(&start), "assigned");
         self.consumer.start_at(&start).await
     }
 
@@ -413,6 +423,15 @@ fn all_put(partitions: &BTreeMap<TopicPartition, Assigned>, targets: &Positions)
         .filter(|(assigned, target)| assigned.committed < *target)
         .peekable();
     open.peek().is_some() && open.all(|(assigned, target)| assigned.position.is_some_and(|put| put >= target))
+}
+
+/// Where each partition begins, for the log.
+fn places(start: &Positions) -> String {
+    let place = |(partition, position): (&TopicPartition, &i64)| match position {
+        0.. => format!("{partition} from {position}"),
+        _ => partition.to_string(),
+    };
+    start.iter().map(place).collect::<Vec<_>>().join(", ")
 }
 
 impl std::fmt::Debug for WorkerSinkTask {

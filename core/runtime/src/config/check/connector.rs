@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ottla_api::config::{Config as _, Properties, java_regex, split_list};
+use ottla_api::config::{Config as _, Properties, check_topic_name, java_regex, split_list};
 use ottla_api::plugin::{Constructor, Plugin, PluginKind};
 
 use super::super::nearest::nearest;
@@ -155,6 +155,9 @@ impl Checker<'_> {
         let text = |key: &str| framework.get(key).map(str::trim).filter(|text| !text.is_empty());
         let dead_letters_key = "errors.deadletterqueue.topic.name";
         let dead_letters = text(dead_letters_key);
+        if let Some(Err(message)) = dead_letters.map(check_topic_name) {
+            self.error(section, dead_letters_key, message);
+        }
         let subscription = match (text("topics"), text("topics.regex")) {
             (Some(_), Some(_)) => {
                 let message = "topics and topics.regex are mutually exclusive options, but both are set.";
@@ -173,6 +176,9 @@ impl Checker<'_> {
             }
             (Some(topics), None) => {
                 let topics = split_list(topics);
+                for message in topics.iter().filter_map(|topic| check_topic_name(topic).err()) {
+                    self.error(section, "topics", message);
+                }
                 if let Some(topic) = dead_letters.filter(|topic| topics.iter().any(|name| name == topic)) {
                     let message = format!(
                         "The DLQ topic '{topic}' may not be included in the list of topics ('topics=[{}]') consumed by the connector",
