@@ -154,8 +154,8 @@ errors.deadletterqueue.context.headers.enable = true
     oracle.assert(&folder_objects(&folder.path().join("lake/posts")), &finished.report());
 
     // With the command that the table at the end names.
-    let finished = finished
-        .reports("s3: 1 records are in the dead letter queue; look at them with: ottla topics read dead --format json");
+    let finished =
+        finished.reports("s3: 1 record is in the dead letter queue; to look: ottla topics read dead --format json");
     let read =
         Ottla::new(["topics", "--state-dir", &state, "read", "dead", "--format", "json"]).finish(RUN).exits_with(0);
     let letter = ottla_tests::posts::parse(&read.stdout);

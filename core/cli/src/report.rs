@@ -28,8 +28,8 @@ pub(crate) enum End {
     Failed,
 }
 
-/// The report as text.
-pub(crate) fn report(status: &WorkerStatus, outcome: &Outcome, end: End, took: Duration) -> String {
+/// The report as text. `place` is what `ottla topics` needs to find the topics.
+pub(crate) fn report(status: &WorkerStatus, outcome: &Outcome, end: End, took: Duration, place: &str) -> String {
     let connectors = status.connectors();
     let mut text = String::new();
     let mut table = Table::new();
@@ -60,7 +60,7 @@ pub(crate) fn report(status: &WorkerStatus, outcome: &Outcome, end: End, took: D
             let are =
                 if dead_letters == 1 { "1 record is" } else { &format!("{} records are", HumanCount(dead_letters)) };
             line(format!(
-                "{}: {are} in the dead letter queue; to look: ottla topics read {topic} --format json",
+                "{}: {are} in the dead letter queue; to look: ottla topics read {topic} --format json{place}",
                 connector.name,
             ));
         }
@@ -153,19 +153,19 @@ mod tests {
         status.add(Arc::new(sink));
 
         let outcome = Outcome::default();
-        let text = report(&status, &outcome, End::CaughtUp, Duration::from_millis(1234));
+        let text = report(&status, &outcome, End::CaughtUp, Duration::from_millis(1234), " --state-dir x");
         assert!(text.lines().take_while(|line| !line.is_empty()).all(|line| line.chars().count() <= 80), "{text}");
         for part in [
             "posts      3,000 ",
             "caught up\n",
             "cleaned: data lies in file:lake/posts\n",
-            "cleaned: 1 record is in the dead letter queue; to look: ottla topics read dead",
+            "cleaned: 1 record is in the dead letter queue; to look: ottla topics read dead --format json --state-dir x\n",
             "cleaned: 30 objects adopted\n",
             "\nDone in 1.2 s\n",
         ] {
             assert!(text.contains(part), "{part} in\n{text}");
         }
-        let text = report(&status, &outcome, End::Interrupted, Duration::from_millis(1234));
+        let text = report(&status, &outcome, End::Interrupted, Duration::from_millis(1234), "");
         assert!(
             text.contains("Stopped before everything was durable") && text.ends_with("\nEnded in 1.2 s\n"),
             "{text}"

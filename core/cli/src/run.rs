@@ -1,13 +1,13 @@
 //! `ottla run`: connectors from files, until stopped or until everything has arrived.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use ottla_api::config::ConfigValue as _;
 use ottla_api::{ErrorKind, Result, error::ResultExt as _};
-use ottla_runtime::config::{RunUntil, parse_time};
+use ottla_runtime::config::{RunUntil, WorkerConfig, parse_time};
 use ottla_runtime::plugins::Registry;
 use ottla_runtime::worker::{Outcome, Until, Worker};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::logging::Logging;
 use crate::report::End;
+use crate::topics::DEFAULT_STATE_DIR;
 use crate::{EXIT_CONFIG, EXIT_DONE, EXIT_FAILED, exit_code, progress, report};
 
 /// Options of `ottla run`.
@@ -75,6 +76,7 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
         Some(RunUntil::Elapsed(time)) => Until::Elapsed(time),
         None => Until::Stopped,
     };
+    let place = place(&configuration.worker);
     let started = Instant::now();
     let worker = match Worker::start(configuration, until).await {
         Ok(worker) => worker,
@@ -92,18 +94,30 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
         () = progress::show(status.clone(), logging.clone()) => Outcome::default(),
         () = stopping => Outcome::default(),
     };
-    let end = match until {
-        // Whoever waits for "everything is durable" must not be told so.
-        Until::CaughtUp { .. } if interrupted.load(Relaxed) => End::Interrupted,
-        _ if outcome.exit_code() != EXIT_DONE => End::Failed,
-        Until::CaughtUp { .. } => End::CaughtUp,
-        _ => End::Stopped,
-    };
+    let (end, code) = end(until, interrupted.load(Relaxed), outcome.exit_code());
+    let text = report::report(&status, &outcome, end, started.elapsed(), &place);
     // A closed pipe (`| head`) is the reader's choice, not a failure of the run.
-    let _ = std::io::stdout().write_all(report::report(&status, &outcome, end, started.elapsed()).as_bytes());
-    match end {
-        End::Interrupted => outcome.exit_code().max(EXIT_FAILED),
-        _ => outcome.exit_code(),
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    code
+}
+
+/// How the run ended, and its exit code.
+fn end(until: Until, interrupted: bool, code: u8) -> (End, u8) {
+    match until {
+        // Whoever waits for "everything is durable" must not be told so.
+        Until::CaughtUp { .. } if interrupted => (End::Interrupted, code.max(EXIT_FAILED)),
+        _ if code != EXIT_DONE => (End::Failed, code),
+        Until::CaughtUp { .. } => (End::CaughtUp, code),
+        _ => (End::Stopped, code),
+    }
+}
+
+/// What `ottla topics` needs to find the topics of this worker; nothing where it looks there by itself.
+fn place(worker: &WorkerConfig) -> String {
+    match worker.bootstrap_servers.as_str() {
+        "embedded" if worker.state_dir == Path::new(DEFAULT_STATE_DIR) => String::new(),
+        "embedded" => format!(" --state-dir {}", worker.state_dir.display()),
+        servers => format!(" --bootstrap {servers}"),
     }
 }
 
@@ -126,4 +140,20 @@ fn stop_on_signal(stop: CancellationToken, interrupted: &AtomicBool) -> Result<i
             stop.cancel();
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_run_that_caught_up_says_so() {
+        let caught_up = Until::CaughtUp { give_up_after: Duration::ZERO };
+        assert_eq!(end(caught_up, false, EXIT_DONE), (End::CaughtUp, EXIT_DONE));
+        assert_eq!(end(caught_up, true, EXIT_DONE), (End::Interrupted, EXIT_FAILED));
+        assert_eq!(end(caught_up, true, EXIT_CONFIG), (End::Interrupted, EXIT_CONFIG));
+        assert_eq!(end(caught_up, false, EXIT_CONFIG), (End::Failed, EXIT_CONFIG));
+        assert_eq!(end(Until::Stopped, true, EXIT_DONE), (End::Stopped, EXIT_DONE));
+        assert_eq!(end(Until::Elapsed(Duration::ZERO), false, EXIT_FAILED), (End::Failed, EXIT_FAILED));
+    }
 }

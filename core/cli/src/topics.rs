@@ -22,6 +22,9 @@ use ottla_runtime::storage::StateStore;
 use ottla_runtime::topics::{PartitionState, Topics};
 use serde_json::{Value, json};
 
+/// Where topics are looked for unless something else is said: the default of `state.dir`.
+pub(crate) const DEFAULT_STATE_DIR: &str = "./ottla-data";
+
 /// Options of `ottla topics`.
 #[derive(Debug, Args)]
 #[command(after_help = "Without --config or --bootstrap these are the embedded topics of a state folder,
@@ -190,7 +193,7 @@ async fn open(place: &Place, registry: &Registry, makes_topics: bool) -> Result<
     if let Some(servers) = &place.bootstrap {
         return Ok(Topics::of_broker(KafkaBroker::connect(servers, &Properties::new(), Arc::new(NoOffsets))?));
     }
-    let (mut dir, mut partitions) = (PathBuf::from("./ottla-data"), 1);
+    let (mut dir, mut partitions) = (PathBuf::from(DEFAULT_STATE_DIR), 1);
     if let Some(file) = &place.config {
         let configuration = ottla_runtime::config::load(std::slice::from_ref(file), &[], registry)
             .map_err(|diagnostics| Error::config(diagnostics.to_string().trim_end()))?;
