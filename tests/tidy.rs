@@ -113,7 +113,6 @@ fn no_leftover_markers() {
     let markers = [
         concat!("TO", "DO"),
         concat!("FIX", "ME"),
-        concat!("XX", "X"),
         concat!("todo", "!("),
         concat!("dbg", "!("),
         concat!("unimplemented", "!("),

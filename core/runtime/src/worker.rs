@@ -19,7 +19,7 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::kafka::KafkaBroker;
-use crate::broker::{Broker, ConsumerSpec, NewTopic};
+use crate::broker::{Broker, ConsumerSpec, NewTopic, Subscription};
 use crate::config::{Configuration, ConnectorConfig, SinkInput};
 use crate::errors::ErrorHandler;
 use crate::errors::dead_letter_queue::DeadLetterQueue;
@@ -418,14 +418,21 @@ impl OneTask {
         let number = self.task_status.number;
         let Some(dead_letters) = self.dead_letter_queue().await? else { return Ok(TaskEnd::Stopped) };
         let errors = ErrorHandler::new(self.id(), config.errors.clone(), Arc::clone(&self.status), dead_letters);
+        let settings = shared.providers.resolve(&config.client)?;
+        // A killed worker's successor on the same state folder takes its place without waiting for a session timeout. The
+        // price: a worker that stops for good leaves its partitions alone for that long. An empty name turns it off.
+        let instance_id = match settings.get("group.instance.id") {
+            None => Some(format!("ottla-{}-{}", shared.store.worker_id(), self.id())),
+            Some("") => None,
+            Some(chosen) => Some(format!("{chosen}-{}", self.id())),
+        };
         let spec = ConsumerSpec {
             group: input.group,
             client_id: format!("connector-consumer-{}-{number}", config.name),
-            // A killed worker's successor on the same state folder takes its place without waiting for a session timeout.
-            instance_id: Some(format!("ottla-{}-{}", shared.store.worker_id(), self.id())),
+            instance_id,
             subscription: input.subscription,
             start: input.start,
-            settings: shared.providers.resolve(&config.client)?,
+            settings,
             batch_records_max: BATCH_RECORDS_MAX,
         };
         let Some(consumer) = self.connect(|| self.broker.consumer(spec.clone())).await? else {
@@ -585,6 +592,11 @@ async fn has_reached(sink: &Sink, targets: &Positions) -> Result<bool> {
 async fn targets(sink: &Sink) -> Result<Positions> {
     let topics: Vec<String> =
         sink.broker.topics().await?.into_keys().filter(|t| sink.input.subscription.matches(t)).collect();
+    if let Subscription::Topics(named) = &sink.input.subscription {
+        for missing in named.iter().filter(|name| !topics.contains(name)) {
+            warn!(connector = %sink.name, topic = %missing, "there is no such topic, so nothing of it can arrive");
+        }
+    }
     let ranges = sink.broker.offsets(&topics).await?;
     Ok(ranges.into_iter().filter(|(_, range)| range.end > range.start).map(|(tp, range)| (tp, range.end)).collect())
 }

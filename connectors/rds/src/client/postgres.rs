@@ -1,4 +1,4 @@
-//! PostgreSQL.
+//! PostgreSQL: its catalogue, its types, its errors.
 
 use std::str::FromStr;
 

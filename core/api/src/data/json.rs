@@ -2,7 +2,8 @@
 //!
 //! Most records pass through untouched, so the first thing here is [`compact`]: one walk over the text that proves it is
 //! JSON and drops the white space between tokens, without building anything. Text that is compact already is returned as
-//! the slice that came in. Strings and numbers are never rewritten, so what a producer wrote is what a reader gets.
+//! the slice that came in. Fields keep their order and numbers their digits, so what a producer wrote is what a reader gets;
+//! only escapes that need not be (`\u00e9`, `\/`) become the letters they stand for, as Kafka Connect's sinks write them.
 //!
 //! The grammar is RFC 8259. Nesting is bounded by [`DEPTH_MAX`], so that a hostile record can't exhaust the stack.
 
@@ -16,13 +17,13 @@ use crate::error::{Error, Result};
 /// How deep arrays and objects may nest. Jackson, which Kafka Connect uses, stops at 1000; both are far beyond real data.
 pub const DEPTH_MAX: usize = 256;
 
-/// Checks that `text` is one JSON value and returns it without white space between its tokens.
+/// Checks that `text` is one JSON value and returns it without white space between its tokens and without needless escapes.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::PoisonRecord`](crate::ErrorKind::PoisonRecord) with the byte position of the first mistake.
 pub fn compact(text: &Bytes) -> Result<Bytes> {
-    let mut scanner = Scanner { text, at: 0, depth: 0, compacted: None, copied: 0 };
+    let mut scanner = Scanner::new(text);
     scanner.space();
     scanner.value()?;
     scanner.space();
@@ -44,7 +45,7 @@ pub fn compact(text: &Bytes) -> Result<Bytes> {
 /// written, and stay text ([`Value::Number`]) where not. Of two fields with one name the last wins, in the place of the
 /// first.
 pub fn parse(text: &[u8]) -> Result<Value> {
-    let mut scanner = Scanner { text, at: 0, depth: 0, compacted: None, copied: 0 };
+    let mut scanner = Scanner::new(text);
     scanner.skip_space();
     let value = scanner.parse_value()?;
     scanner.skip_space();
@@ -282,11 +283,19 @@ struct Scanner<'a> {
     compacted: Option<Vec<u8>>,
     /// Everything before this index of `text` is in `compacted` or was left out.
     copied: usize,
+    /// The last string held an escape that [`write_text`] would not have written so.
+    unusual: bool,
 }
 
 impl fmt::Debug for Scanner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Scanner at {} of {}", self.at, self.text.len())
+    }
+}
+
+impl<'a> Scanner<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Self { text, at: 0, depth: 0, compacted: None, copied: 0, unusual: false }
     }
 }
 
@@ -337,10 +346,28 @@ impl Scanner<'_> {
         let start = self.at;
         self.skip_space();
         if self.at > start {
-            let compacted = self.compacted.get_or_insert_with(|| Vec::with_capacity(self.text.len()));
-            compacted.extend_from_slice(&self.text[self.copied..start]);
-            self.copied = self.at;
+            self.copy_until(start);
         }
+    }
+
+    /// What lies before `end` and is not copied yet goes into the compacted text; what lies between `end` and here does not.
+    fn copy_until(&mut self, end: usize) -> &mut Vec<u8> {
+        let compacted = self.compacted.get_or_insert_with(|| Vec::with_capacity(self.text.len()));
+        compacted.extend_from_slice(&self.text[self.copied..end]);
+        self.copied = self.at;
+        compacted
+    }
+
+    /// Walks over a string, and writes it anew where it holds needless escapes.
+    fn compact_string(&mut self) -> Result<()> {
+        let start = self.at;
+        self.unusual = false;
+        self.string()?;
+        if self.unusual {
+            let text = unescape(&self.text[start + 1..self.at - 1]);
+            write_text(&text, self.copy_until(start));
+        }
+        Ok(())
     }
 
     /// Walks over one value, checking and compacting.
@@ -354,7 +381,7 @@ impl Scanner<'_> {
                     return Ok(());
                 }
                 loop {
-                    self.string()?;
+                    self.compact_string()?;
                     self.space();
                     self.expect(b':', "':' after a field's name")?;
                     self.space();
@@ -388,7 +415,7 @@ impl Scanner<'_> {
                 }
                 Ok(())
             }
-            Some(b'"') => self.string().map(drop),
+            Some(b'"') => self.compact_string(),
             Some(b't') => self.word("true"),
             Some(b'f') => self.word("false"),
             Some(b'n') => self.word("null"),
@@ -458,9 +485,16 @@ impl Scanner<'_> {
                     escaped = true;
                     self.at += 1;
                     match self.peek() {
-                        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+                        Some(b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
+                        Some(b'/') => {
+                            self.unusual = true;
+                            self.at += 1;
+                        }
                         Some(b'u') => {
                             let unit = self.hex4()?;
+                            let has_a_letter = matches!(unit, 0x08 | 0x09 | 0x0a | 0x0c | 0x0d);
+                            let lower = self.text[self.at - 4..self.at].iter().any(u8::is_ascii_lowercase);
+                            self.unusual |= unit >= 0x20 || has_a_letter || lower;
                             if (0xdc00..0xe000).contains(&unit) {
                                 return Err(self.error("no lone half of a surrogate pair before this"));
                             }
@@ -566,37 +600,40 @@ impl Scanner<'_> {
         let start = self.at + 1;
         let escaped = self.string()?;
         let raw = std::str::from_utf8(&self.text[start..self.at - 1]).expect("checked by the scanner");
-        if !escaped {
-            return Ok(raw.to_owned());
-        }
-        let mut text = String::with_capacity(raw.len());
-        let mut rest = raw;
-        while let Some(at) = rest.find('\\') {
-            text.push_str(&rest[..at]);
-            let code = rest.as_bytes()[at + 1];
-            rest = &rest[at + 2..];
-            text.push(match code {
-                b'b' => '\u{8}',
-                b'f' => '\u{c}',
-                b'n' => '\n',
-                b'r' => '\r',
-                b't' => '\t',
-                b'u' => {
-                    let unit = |text: &str| u32::from_str_radix(&text[..4], 16).expect("checked by the scanner");
-                    let mut point = unit(rest);
-                    rest = &rest[4..];
-                    if (0xd800..0xdc00).contains(&point) {
-                        point = 0x10000 + ((point - 0xd800) << 10) + (unit(&rest[2..]) - 0xdc00);
-                        rest = &rest[6..];
-                    }
-                    char::from_u32(point).expect("the scanner paired the surrogates")
-                }
-                literal => literal as char,
-            });
-        }
-        text.push_str(rest);
-        Ok(text)
+        Ok(if escaped { unescape(raw.as_bytes()) } else { raw.to_owned() })
     }
+}
+
+/// The text that a string's inside stands for, which the scanner has checked.
+fn unescape(raw: &[u8]) -> String {
+    let raw = std::str::from_utf8(raw).expect("checked by the scanner");
+    let mut text = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        let code = rest.as_bytes()[at + 1];
+        rest = &rest[at + 2..];
+        text.push(match code {
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let unit = |text: &str| u32::from_str_radix(&text[..4], 16).expect("checked by the scanner");
+                let mut point = unit(rest);
+                rest = &rest[4..];
+                if (0xd800..0xdc00).contains(&point) {
+                    point = 0x10000 + ((point - 0xd800) << 10) + (unit(&rest[2..]) - 0xdc00);
+                    rest = &rest[6..];
+                }
+                char::from_u32(point).expect("the scanner paired the surrogates")
+            }
+            literal => literal as char,
+        });
+    }
+    text.push_str(rest);
+    text
 }
 
 /// The value of a JSON number's text, exact.
@@ -635,6 +672,16 @@ mod tests {
             r#"{"a b":[1,12.30,true],"c":{}}"#
         );
         assert_eq!(compacted("[ ]"), "[]");
+    }
+
+    #[test]
+    fn needless_escapes_become_letters_and_needed_ones_stay() {
+        assert_eq!(
+            compacted(r#"{"caf\u00e9" : ["\ud83d\ude00 a\/b \u000a \u001f", "x\"\\\n\u001F"]}"#),
+            r#"{"café":["😀 a/b \n \u001F","x\"\\\n\u001F"]}"#
+        );
+        let usual = Bytes::from_static(br#"["\"\\\b\f\n\r\t\u001F"]"#);
+        assert_eq!(compact(&usual).unwrap().as_ptr(), usual.as_ptr());
     }
 
     #[test]

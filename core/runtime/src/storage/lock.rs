@@ -3,8 +3,12 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ottla_api::{Error, ErrorKind, Result, error::ResultExt};
+
+/// How long a folder that is in use is waited for: `ottla topics` takes it for a moment where no worker runs.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Held for as long as the folder is ours. The operating system lets go of it when the process ends, however it ends.
 #[derive(Debug)]
@@ -24,7 +28,16 @@ impl FolderLock {
             .truncate(false)
             .open(&path)
             .or_error(ErrorKind::Config, failed())?;
-        match file.try_lock() {
+        let asked = Instant::now();
+        let locked = loop {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if asked.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                other => break other,
+            }
+        };
+        match locked {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
