@@ -27,6 +27,9 @@ struct MoodySinkConfig {
     /// A file that tells it to stay calm.
     #[config(name = "calm.when")]
     calm_when: Option<std::path::PathBuf>,
+    /// How long its start takes.
+    #[config(name = "start.ms", default = "0")]
+    start: Duration,
 }
 
 struct MoodySink;
@@ -46,6 +49,7 @@ struct MoodyTask {
 #[async_trait]
 impl SinkTask for MoodyTask {
     async fn start(&mut self, _: &SinkTaskContext) -> Result<()> {
+        tokio::time::sleep(self.config.start).await;
         Ok(())
     }
 
@@ -188,7 +192,8 @@ async fn a_batch_ends_when_all_is_committed_whatever_its_topics_hold() {
 async fn a_batch_over_a_topic_that_was_made_anew_fails_instead_of_counting_old_offsets_as_read() {
     let folder = tempfile::tempdir().unwrap();
     prepare(folder.path(), &["1", "2"], Some(100)).await;
-    let connectors = "[connectors.s]\nconnector.class = \"moody-sink\"\ntopics = \"a\"\n";
+    // Slow, so that whoever takes the old offset for an answer has the time to.
+    let connectors = "[connectors.s]\nconnector.class = \"moody-sink\"\ntopics = \"a\"\nstart.ms = 500\n";
     let worker = start(folder.path(), connectors, CAUGHT_UP).await;
     let outcome = run(worker, CAUGHT_UP).await;
     assert_eq!(outcome.exit_code(), 1, "{outcome:?}");
