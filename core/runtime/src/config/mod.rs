@@ -198,10 +198,11 @@ pub struct SinkInput {
 /// What happens to records that fail (`errors.*`).
 #[derive(Debug, Clone, Config)]
 pub struct ErrorsConfig {
-    /// How long a retriable failure of one record's conversion or transformation is retried: 0 not at all, -1 for ever.
+    /// Accepted for Kafka Connect's files and not used yet: no built-in converter or transformation fails in a way that can be
+    /// retried, and what can be (brokers, databases, stores) is retried for ever.
     #[config(name = "errors.retry.timeout", default = "0", min = -1)]
     pub retry_timeout_ms: i64,
-    /// Longest pause between such retries.
+    /// Accepted for Kafka Connect's files and not used yet, as `errors.retry.timeout`.
     #[config(name = "errors.retry.delay.max.ms", default = "60000", min = 1)]
     pub retry_delay_max: Duration,
     /// `none` stops the task at the first record that fails; `all` reports it and goes on.
