@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
 use ottla_api::config::ConfigValue;
+use ottla_api::data::json;
 
 pub(crate) const DAY_MILLIS: i64 = 86_400_000;
 
@@ -87,19 +88,6 @@ pub(crate) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year_of_era = year.rem_euclid(400);
     let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
-/// The Gregorian date so many days after 1970-01-01 (Hinnant's `civil_from_days`).
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// A time zone.
@@ -361,7 +349,7 @@ impl DatePattern {
         let offset = zone.offset_at(millis);
         let clock = millis + offset * 1000;
         let days = clock.div_euclid(DAY_MILLIS);
-        let (year, month, day) = civil_from_days(days);
+        let (year, month, day) = json::civil_from_days(days);
         let of_day = clock.rem_euclid(DAY_MILLIS);
         let hour = of_day / 3_600_000;
         for part in &self.parts {

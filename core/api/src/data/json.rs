@@ -261,8 +261,8 @@ pub fn iso_timestamp(millis: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{time}Z")
 }
 
-/// Days since the epoch to a Gregorian date (Hinnant's `civil_from_days`).
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
+/// The Gregorian year, month and day so many days after 1970-01-01 (Hinnant's `civil_from_days`).
+pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
