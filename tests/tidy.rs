@@ -66,7 +66,12 @@ fn dependencies_point_one_way() {
         ("core/testkit", &["ottla-api"]),
         ("core/runtime", &["ottla-api"]),
         ("transforms", &["ottla-api"]),
+        // Applications on top of the worker, beside the command line.
+        ("core/gateway", &["ottla-api", "ottla-runtime", "ottla-connector-kinesis"]),
+        ("core/query", &["ottla-api"]),
+        ("connectors/delta", &["ottla-api"]),
         ("connectors/file", &["ottla-api"]),
+        ("connectors/kinesis", &["ottla-api"]),
         ("connectors/rds", &["ottla-api"]),
         ("connectors/s3", &["ottla-api"]),
     ];

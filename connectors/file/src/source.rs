@@ -65,7 +65,7 @@ impl FileSourceTask {
 #[async_trait]
 impl SourceTask for FileSourceTask {
     async fn start(&mut self, context: &SourceTaskContext) -> Result<()> {
-        if let Some(offset) = context.offset(&self.partition) {
+        if let Some(offset) = context.offset(&self.partition)? {
             let position = offset.get_i64("position").and_then(|position| u64::try_from(position).ok());
             // An offset that can't be read stops the task; from the beginning it would send everything twice.
             self.position = position.ok_or_else(|| {

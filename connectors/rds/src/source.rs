@@ -145,7 +145,7 @@ impl SourceTask for EmulateTask {
             next_due: Instant::now(),
             plan: None,
         };
-        if let Some(offset) = context.offset(&self.partition) {
+        if let Some(offset) = context.offset(&self.partition)? {
             emulation.resume(&offset, config).await?;
         }
         self.emulation = Some(emulation);
@@ -352,7 +352,7 @@ impl SourceTask for BulkTask {
         for name in names {
             let table = client.table(&name).await?;
             let partition = SourcePartition::new([("table", name.as_str())]);
-            let position = context.offset(&partition).map(|offset| position(&offset)).transpose()?;
+            let position = context.offset(&partition)?.map(|offset| position(&offset)).transpose()?;
             let topic = self.config.bulk_topic(&name).into();
             self.tables.push(BulkTable { table, topic, partition, position });
         }

@@ -101,6 +101,7 @@ async fn the_original_pace_sleeps_as_drawn_and_a_dropped_poll_does_not_sleep_aga
         match poll {
             SourcePoll::Records(records) => assert_eq!(records.len(), 3),
             SourcePoll::Finished => break,
+            other => panic!("{other:?}"),
         }
         seconds.push(before.elapsed().as_secs_f64().round() as u64);
     }

@@ -325,6 +325,7 @@ async fn a_database_that_goes_and_comes_back_loses_nothing() {
             match task.poll().await {
                 Ok(SourcePoll::Records(some)) => records.extend(some),
                 Ok(SourcePoll::Finished) => break,
+                Ok(other) => panic!("{other:?}"),
                 Err(error) => assert!(error.is_retriable(), "{error}"),
             }
             assert!(polls < 100);

@@ -162,7 +162,7 @@ async fn mistakes_are_told_apart() {
     let start = async |properties: Properties| {
         let mut task = S3SinkConnector.task(&properties).unwrap();
         let host: Arc<dyn ottla_api::sink::SinkTaskHost> = Arc::new(NoHost);
-        task.start(&SinkTaskContext::new("test", 0, host)).await.unwrap_err()
+        task.start(&SinkTaskContext::new("test", 0, "unused".into(), host)).await.unwrap_err()
     };
     let error = start(live.properties("there-is-no-such-bucket", &[])).await;
     assert_eq!(error.kind(), ErrorKind::Config);
@@ -187,6 +187,10 @@ impl ottla_api::sink::SinkTaskHost for NoHost {
     fn rewind(&self, _partition: &TopicPartition, _offset: i64) {}
     fn delivered(&self, _delivery: Delivery) {}
     fn count(&self, _name: &'static str, _n: u64) {}
+    fn gauge(&self, _name: &'static str, _value: u64) {}
+    fn topic_identity(&self, _topic: &str) -> Option<String> {
+        None
+    }
 }
 
 #[tokio::test]

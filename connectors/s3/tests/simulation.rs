@@ -333,6 +333,12 @@ impl SinkTaskHost for Host {
             *self.adopted.lock().unwrap() += n;
         }
     }
+
+    fn gauge(&self, _name: &'static str, _value: u64) {}
+
+    fn topic_identity(&self, _topic: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Makes a call again while it fails with a retriable error, as the runtime does.
@@ -390,7 +396,7 @@ impl Life {
     }
 
     async fn live(&mut self, to_the_end: bool) -> Result<(), String> {
-        let context = SinkTaskContext::new("simulation", 0, self.host.clone());
+        let context = SinkTaskContext::new("simulation", 0, "unused".into(), self.host.clone());
         retry!(self, "start", self.task.start(&context));
         let committed = self.next.clone();
         retry!(self, "open", self.task.open(&committed));

@@ -28,7 +28,7 @@
 //! #[async_trait]
 //! impl SourceTask for CounterTask {
 //!     async fn start(&mut self, context: &SourceTaskContext) -> Result<()> {
-//!         let last = context.offset(&SourcePartition::new([("counter", "0")]));
+//!         let last = context.offset(&SourcePartition::new([("counter", "0")]))?;
 //!         self.next = last.and_then(|offset| offset.get_i64("last")).map_or(0, |last| last + 1);
 //!         Ok(())
 //!     }

@@ -1,6 +1,7 @@
 //! Sinks: from topics into another system.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -140,13 +141,22 @@ pub struct SinkTaskContext {
     pub connector: Arc<str>,
     /// Number of the task, from 0.
     pub task: usize,
+    /// The worker's folder for state that a connector derives and can make again.
+    pub state_dir: PathBuf,
     host: Arc<dyn SinkTaskHost>,
 }
 
 impl SinkTaskContext {
     /// Made by the runtime, and by test harnesses.
-    pub fn new(connector: impl Into<Arc<str>>, task: usize, host: Arc<dyn SinkTaskHost>) -> Self {
-        Self { connector: connector.into(), task, host }
+    pub fn new(connector: impl Into<Arc<str>>, task: usize, state_dir: PathBuf, host: Arc<dyn SinkTaskHost>) -> Self {
+        Self { connector: connector.into(), task, state_dir, host }
+    }
+
+    /// What tells this topic from another one of the same name: a topic that is made anew, or lies in another state folder,
+    /// has another identity, and its offsets mean other records. Nothing where the broker has no such thing, or for a topic
+    /// without open partitions.
+    pub fn topic_identity(&self, topic: &str) -> Option<String> {
+        self.host.topic_identity(topic)
     }
 
     /// Reports a record that can't be written (Kafka Connect: `ErrantRecordReporter`). The runtime logs it, sends it to the
@@ -180,6 +190,11 @@ impl SinkTaskContext {
     pub fn count(&self, name: &'static str, n: u64) {
         self.host.count(name, n);
     }
+
+    /// Sets a value of this task that goes up and down and is shown in metrics.
+    pub fn gauge(&self, name: &'static str, value: u64) {
+        self.host.gauge(name, value);
+    }
 }
 
 impl fmt::Debug for SinkTaskContext {
@@ -200,4 +215,8 @@ pub trait SinkTaskHost: Send + Sync {
     fn delivered(&self, delivery: Delivery);
     /// See [`SinkTaskContext::count`].
     fn count(&self, name: &'static str, n: u64);
+    /// See [`SinkTaskContext::gauge`].
+    fn gauge(&self, name: &'static str, value: u64);
+    /// See [`SinkTaskContext::topic_identity`].
+    fn topic_identity(&self, topic: &str) -> Option<String>;
 }

@@ -71,6 +71,13 @@ pub trait SourceTask: Send {
 pub enum SourcePoll {
     /// Records, oldest first. May be empty: then the runtime polls again.
     Records(Vec<SourceRecord>),
+    /// No record, but places that moved on all the same, such as a shard that ended empty. Stored as the offsets of records
+    /// are.
+    Offsets(SourceOffsets),
+    /// A source without an end has returned everything that was there when this poll began. It is polled again; a task that
+    /// waits inside [`poll`](SourceTask::poll) for news says so about once a second. A run that ends when it has caught up
+    /// (`--until caught-up`) waits for this.
+    CaughtUp,
     /// A bounded source has yielded its last record. It is not polled again.
     Finished,
 }
@@ -93,14 +100,24 @@ impl SourceTaskContext {
         Self { connector: connector.into(), task, state_dir, host }
     }
 
-    /// The newest durable offset of a source partition; nothing at the very first start.
-    pub fn offset(&self, partition: &SourcePartition) -> Option<SourceOffset> {
+    /// The newest durable offset of a source partition; nothing at the very first start. It is looked up at each call, also
+    /// for partitions that other tasks of this connector read, so a task can wait until another one's work is durable.
+    ///
+    /// # Errors
+    ///
+    /// Where an offset is there and can't be read: never start from the beginning then.
+    pub fn offset(&self, partition: &SourcePartition) -> Result<Option<SourceOffset>> {
         self.host.offset(partition)
     }
 
     /// Adds to a counter of this task that is shown in metrics and in the final table, such as `rows.missing`.
     pub fn count(&self, name: &'static str, n: u64) {
         self.host.count(name, n);
+    }
+
+    /// Sets a value of this task that goes up and down and is shown in metrics, such as `lag.ms`.
+    pub fn gauge(&self, name: &'static str, value: u64) {
+        self.host.gauge(name, value);
     }
 }
 
@@ -113,7 +130,9 @@ impl fmt::Debug for SourceTaskContext {
 /// The runtime's side of [`SourceTaskContext`].
 pub trait SourceTaskHost: Send + Sync {
     /// See [`SourceTaskContext::offset`].
-    fn offset(&self, partition: &SourcePartition) -> Option<SourceOffset>;
+    fn offset(&self, partition: &SourcePartition) -> Result<Option<SourceOffset>>;
     /// See [`SourceTaskContext::count`].
     fn count(&self, name: &'static str, n: u64);
+    /// See [`SourceTaskContext::gauge`].
+    fn gauge(&self, name: &'static str, value: u64);
 }

@@ -45,6 +45,10 @@ async fn main() -> ExitCode {
 /// Every plugin that is built in. Only this place knows them all.
 fn registry() -> Registry {
     let mut plugins = ottla_connector_file::plugins();
+    #[cfg(feature = "delta")]
+    plugins.extend(ottla_connector_delta::plugins());
+    #[cfg(feature = "kinesis")]
+    plugins.extend(ottla_connector_kinesis::plugins());
     plugins.extend(ottla_connector_rds::plugins());
     plugins.extend(ottla_connector_s3::plugins());
     plugins.extend(ottla_converters::plugins());

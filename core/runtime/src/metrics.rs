@@ -91,6 +91,11 @@ fn copy(connector: &ConnectorStatus) {
     for (event, n) in connector.extra() {
         metrics::counter!("ottla_connector_events_total", "connector" => name.clone(), "event" => event).absolute(n);
     }
+    metrics::describe_gauge!("ottla_task_value", "What a task itself measures, by its own names, such as lag.ms.");
+    for ((task, value), n) in connector.gauges() {
+        let labels = [("connector", name.clone()), ("task", task.to_string()), ("value", value.to_owned())];
+        metrics::gauge!("ottla_task_value", &labels).set(n as f64);
+    }
     metrics::describe_gauge!("ottla_task_running", "1 while a task runs, 0 while it is failed or stopped.");
     metrics::describe_gauge!("ottla_task_stalled_seconds", "How long a task has been retrying something.");
     for task in connector.tasks() {

@@ -52,6 +52,7 @@ pub struct ConnectorStatus {
     pub dead_letter_topic: Option<String>,
     tasks: Mutex<Vec<Arc<TaskStatus>>>,
     extra: Mutex<BTreeMap<&'static str, u64>>,
+    gauges: Mutex<BTreeMap<(usize, &'static str), u64>>,
     samples: Mutex<Vec<Delivery>>,
 }
 
@@ -100,6 +101,7 @@ impl ConnectorStatus {
             dead_letter_topic,
             tasks: Mutex::default(),
             extra: Mutex::default(),
+            gauges: Mutex::default(),
             samples: Mutex::default(),
         }
     }
@@ -107,7 +109,11 @@ impl ConnectorStatus {
     /// Adds a task.
     pub fn add_task(&self) -> Arc<TaskStatus> {
         let mut tasks = self.tasks.lock();
-        let task = Arc::new(TaskStatus { number: tasks.len(), state: Mutex::new(TaskState::Starting) });
+        let task = Arc::new(TaskStatus {
+            number: tasks.len(),
+            state: Mutex::new(TaskState::Starting),
+            caught_up: Mutex::default(),
+        });
         tasks.push(Arc::clone(&task));
         task
     }
@@ -130,6 +136,16 @@ impl ConnectorStatus {
     /// The counters that the connector named.
     pub fn extra(&self) -> BTreeMap<&'static str, u64> {
         self.extra.lock().clone()
+    }
+
+    /// Sets a value that a task named.
+    pub fn gauge(&self, task: usize, name: &'static str, value: u64) {
+        self.gauges.lock().insert((task, name), value);
+    }
+
+    /// The values that tasks named, by task number and name.
+    pub fn gauges(&self) -> BTreeMap<(usize, &'static str), u64> {
+        self.gauges.lock().clone()
     }
 
     /// Notes something that a sink has made durable.
@@ -158,6 +174,7 @@ pub struct TaskStatus {
     /// Its number, from 0.
     pub number: usize,
     state: Mutex<TaskState>,
+    caught_up: Mutex<Option<Instant>>,
 }
 
 /// What a task is doing.
@@ -230,6 +247,16 @@ impl TaskStatus {
     /// The state now.
     pub fn state(&self) -> TaskState {
         self.state.lock().clone()
+    }
+
+    /// A source has returned all that was there when the poll that `begun` then began.
+    pub fn caught_up(&self, begun: Instant) {
+        *self.caught_up.lock() = Some(begun);
+    }
+
+    /// True where the task has returned, or never will have more than, all that was there at `moment`.
+    pub fn had_caught_up(&self, moment: Instant) -> bool {
+        matches!(self.state(), TaskState::Finished) || self.caught_up.lock().is_some_and(|begun| begun >= moment)
     }
 
     /// Changes the state. Going on retrying the same thing keeps its `since`.

@@ -86,6 +86,9 @@ pub struct Worker {
     catch_up: BTreeMap<Arc<str>, watch::Sender<Option<Arc<Positions>>>>,
     sinks: Vec<Sink>,
     topics_server: Option<TopicsServer>,
+    broker: Arc<dyn Broker>,
+    /// What others have added: listeners that end in order.
+    services: JoinSet<()>,
     background: JoinSet<()>,
 }
 
@@ -132,17 +135,19 @@ impl Worker {
             restart: !matches!(until, Until::CaughtUp { .. }),
             configuration,
         });
+        let mut brokers = Brokers { shared: &shared, made: BTreeMap::new() };
+        let main = brokers.get(&shared.configuration.worker.bootstrap_servers)?;
         let mut worker = Self {
             shared: Arc::clone(&shared),
             supervisors: JoinSet::new(),
             catch_up: BTreeMap::new(),
             sinks: Vec::new(),
             topics_server: None,
+            broker: Arc::clone(&main),
+            services: JoinSet::new(),
             background: JoinSet::new(),
         };
-        let mut brokers = Brokers { shared: &shared, made: BTreeMap::new() };
         // The topics can be looked at beside the running worker: the state folder itself is locked by it.
-        let main = brokers.get(&shared.configuration.worker.bootstrap_servers)?;
         worker.topics_server = Some(TopicsServer::serve(&shared.configuration.worker.state_dir, main).await?);
         if let Some(address) = &shared.configuration.worker.metrics_listener {
             let status = Arc::clone(&shared.status);
@@ -168,6 +173,27 @@ impl Worker {
     /// What runs, and how it is.
     pub fn status(&self) -> Arc<WorkerStatus> {
         Arc::clone(&self.shared.status)
+    }
+
+    /// The configuration that it runs.
+    pub fn configuration(&self) -> &Configuration {
+        &self.shared.configuration
+    }
+
+    /// The worker's own broker: what `bootstrap.servers` of its table names.
+    pub fn broker(&self) -> Arc<dyn Broker> {
+        Arc::clone(&self.broker)
+    }
+
+    /// The providers that resolve `${provider:path:key}`.
+    pub fn providers(&self) -> &Providers {
+        &self.shared.providers
+    }
+
+    /// Runs something beside the connectors, such as a listener. It should end by itself when [`stop_token`](Self::stop_token)
+    /// is cancelled, and has the graceful stop's time for that.
+    pub fn spawn(&mut self, service: impl Future<Output = ()> + Send + 'static) {
+        self.services.spawn(service);
     }
 
     /// Asks everything to stop, from anywhere; [`run`](Self::run) then returns.
@@ -227,6 +253,10 @@ impl Worker {
                     failures.push((id, error));
                 }
             }
+        }
+        let timeout = self.shared.configuration.worker.shutdown_timeout;
+        if tokio::time::timeout(timeout, async { while self.services.join_next().await.is_some() {} }).await.is_err() {
+            self.services.shutdown().await;
         }
         if let Some(server) = self.topics_server.take() {
             server.stop().await;
@@ -458,6 +488,7 @@ impl OneTask {
             errors: Arc::new(errors),
             status: Arc::clone(&self.status),
             task_status: Arc::clone(&self.task_status),
+            state_dir: shared.configuration.worker.state_dir.clone(),
             memory: Arc::new(shared.memory.slot()),
             commit_interval: shared.configuration.worker.offset_flush_interval.max(Duration::from_millis(1)),
             commit_timeout: shared.configuration.worker.offset_flush_timeout,
@@ -531,21 +562,46 @@ pub fn open_broker(
     Ok(KafkaBroker::connect(servers, &providers.resolve(&configuration.client)?, offsets)?)
 }
 
-/// Ends when the bounded sources have finished and the sinks have committed all that was in their topics then.
+/// Ends when the sources have returned all there is and the sinks have committed all that is in their topics.
+///
+/// A sink may feed a source (through a Kinesis stream, a file), so once is not enough: the round is repeated until nothing
+/// has moved during one. Bounded sources that have finished count as caught up for ever; most runs have no other.
 async fn caught_up(
     status: &WorkerStatus,
     sinks: &[Sink],
     senders: &BTreeMap<Arc<str>, watch::Sender<Option<Arc<Positions>>>>,
 ) {
-    const LOOK_EVERY: Duration = Duration::from_millis(100);
-    let sources_finished = || {
-        let connectors = status.connectors();
-        let mut tasks = connectors.iter().filter(|c| c.kind == PluginKind::Source).flat_map(|c| c.tasks());
-        tasks.all(|task| matches!(task.state(), TaskState::Finished))
-    };
-    while !sources_finished() {
-        tokio::time::sleep(LOOK_EVERY).await;
+    loop {
+        let (began, moved) = (Instant::now(), moved(status));
+        while !sources(status).all(|task| task.had_caught_up(began)) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        sinks_caught_up(sinks, senders).await;
+        let all_finished = sources(status).all(|task| matches!(task.state(), TaskState::Finished));
+        if all_finished || self::moved(status) == moved {
+            break;
+        }
     }
+    for sink in sinks {
+        info!(connector = %sink.name, "caught up");
+    }
+}
+
+/// How often something is looked at that has to come true.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The tasks of all sources.
+fn sources(status: &WorkerStatus) -> impl Iterator<Item = Arc<TaskStatus>> {
+    status.connectors().into_iter().filter(|c| c.kind == PluginKind::Source).flat_map(|c| c.tasks())
+}
+
+/// How many records all connectors have read: more later means that something has moved.
+fn moved(status: &WorkerStatus) -> u64 {
+    status.connectors().iter().map(|connector| connector.counters.read.load(Relaxed)).sum()
+}
+
+/// Ends when the sinks have committed all that is in their topics now.
+async fn sinks_caught_up(sinks: &[Sink], senders: &BTreeMap<Arc<str>, watch::Sender<Option<Arc<Positions>>>>) {
     for sink in sinks {
         let targets = loop {
             match targets(sink).await {
@@ -571,7 +627,6 @@ async fn caught_up(
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LOOK_EVERY * 10);
         }
-        info!(connector = %sink.name, "caught up");
     }
 }
 

@@ -74,6 +74,7 @@ impl Stage {
             errors: Arc::new(ErrorHandler::new("c-0".into(), config.errors.clone(), Arc::clone(&status), queue)),
             status: Arc::clone(&status),
             task_status: status.add_task(),
+            state_dir: "unused".into(),
             memory: Arc::new(budget.slot()),
             commit_interval: Duration::from_secs(5),
             commit_timeout: Duration::from_secs(5),

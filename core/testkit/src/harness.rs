@@ -126,6 +126,7 @@ impl SourceHarness {
             assert!(begun.elapsed() < DEADLINE, "after {DEADLINE:?} there were {} records of {n}", records.len());
             match self.poll().await? {
                 SourcePoll::Records(more) => records.extend(more),
+                SourcePoll::Offsets(_) | SourcePoll::CaughtUp => {}
                 SourcePoll::Finished => break,
             }
         }
@@ -159,11 +160,25 @@ impl SourceHarness {
         lock(&self.host.counts).clone()
     }
 
+    /// The values that the task has set last.
+    pub fn gauges(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.host.gauges).clone()
+    }
+
+    /// Stores offsets of other tasks of the connector, which this one may wait for.
+    pub fn store(&self, durable: &SourceOffsets) {
+        self.host.store(durable);
+    }
+
     fn note(&mut self, found: &SourcePoll) {
-        if let SourcePoll::Records(records) = found {
-            for record in records {
-                self.returned.insert(record.source_partition.clone(), record.source_offset.clone());
+        match found {
+            SourcePoll::Records(records) => {
+                let places =
+                    records.iter().map(|record| (record.source_partition.clone(), record.source_offset.clone()));
+                self.returned.extend(places);
             }
+            SourcePoll::Offsets(offsets) => self.returned.extend(offsets.clone()),
+            SourcePoll::CaughtUp | SourcePoll::Finished => {}
         }
     }
 }
@@ -179,6 +194,7 @@ impl fmt::Debug for SourceHarness {
 struct SourceHost {
     offsets: Mutex<BTreeMap<String, String>>,
     counts: Mutex<BTreeMap<&'static str, u64>>,
+    gauges: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl SourceHost {
@@ -191,14 +207,18 @@ impl SourceHost {
 }
 
 impl SourceTaskHost for SourceHost {
-    fn offset(&self, partition: &SourcePartition) -> Option<SourceOffset> {
+    fn offset(&self, partition: &SourcePartition) -> Result<Option<SourceOffset>> {
         let offsets = lock(&self.offsets);
-        let text = offsets.get(partition.as_json())?;
-        Some(SourceOffset::from_json(text.as_bytes()).expect("an offset that was stored can be read"))
+        let text = offsets.get(partition.as_json());
+        Ok(text.map(|text| SourceOffset::from_json(text.as_bytes()).expect("an offset that was stored can be read")))
     }
 
     fn count(&self, name: &'static str, n: u64) {
         *lock(&self.counts).entry(name).or_default() += n;
+    }
+
+    fn gauge(&self, name: &'static str, value: u64) {
+        lock(&self.gauges).insert(name, value);
     }
 }
 
@@ -210,16 +230,36 @@ pub struct SinkHarness {
     accepted: Positions,
     /// Per open partition the last answer of a flush.
     flushed: Positions,
+    /// Holds the folder until the harness goes, where the caller brought none.
+    _state_dir: Option<TempDir>,
 }
 
 impl SinkHarness {
-    /// Starts a task.
+    /// Starts a task, with an empty state folder.
     pub async fn start(task: Box<dyn SinkTask>) -> Result<Self> {
+        let state_dir = tempfile::tempdir().expect("the system's temporary folder is writable");
+        let mut harness = Self::start_in(task, state_dir.path()).await?;
+        harness._state_dir = Some(state_dir);
+        Ok(harness)
+    }
+
+    /// Starts a task with the state folder that another task has left.
+    pub async fn start_in(task: Box<dyn SinkTask>, state_dir: &Path) -> Result<Self> {
         let host = Arc::new(SinkHost::default());
-        let context = SinkTaskContext::new("conformance", 0, host.clone());
-        let mut harness = Self { task, host, accepted: Positions::new(), flushed: Positions::new() };
+        let context = SinkTaskContext::new("conformance", 0, state_dir.to_owned(), host.clone());
+        let mut harness = Self { task, host, accepted: Positions::new(), flushed: Positions::new(), _state_dir: None };
         with_retries!("start", harness.task.start(&context))?;
         Ok(harness)
+    }
+
+    /// From now on topics have this identity ([`SinkTaskContext::topic_identity`]); at first they have none.
+    pub fn set_topic_identity(&self, identity: Option<&str>) {
+        *lock(&self.host.identity) = identity.map(str::to_owned);
+    }
+
+    /// The values that the task has set last.
+    pub fn gauges(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.host.gauges).clone()
     }
 
     /// Opens partitions. The answer holds a position for each of them, also where the task had none: the next batch begins
@@ -353,6 +393,8 @@ struct SinkHost {
     rewinds: Mutex<Vec<(TopicPartition, i64)>>,
     buffered: Mutex<usize>,
     intolerant: Mutex<bool>,
+    gauges: Mutex<BTreeMap<&'static str, u64>>,
+    identity: Mutex<Option<String>>,
 }
 
 impl SinkTaskHost for SinkHost {
@@ -375,6 +417,14 @@ impl SinkTaskHost for SinkHost {
 
     fn count(&self, name: &'static str, n: u64) {
         *lock(&self.counts).entry(name).or_default() += n;
+    }
+
+    fn gauge(&self, name: &'static str, value: u64) {
+        lock(&self.gauges).insert(name, value);
+    }
+
+    fn topic_identity(&self, _topic: &str) -> Option<String> {
+        lock(&self.identity).clone()
     }
 }
 

@@ -424,6 +424,7 @@ impl<'a> SourceSuite<'a> {
                 None => break,
                 Some(Err(error)) if error.is_retriable() => {}
                 Some(Ok(SourcePoll::Records(records))) if records.is_empty() && !found.is_empty() => break,
+                Some(Ok(SourcePoll::CaughtUp)) => break,
                 Some(poll) => {
                     if !take(poll, &mut found) {
                         break;
@@ -488,12 +489,12 @@ impl<'a> SourceSuite<'a> {
                     let last = ok("poll", harness.poll().await);
                     assert!(matches!(last, SourcePoll::Finished), "{when}, the source is not finished but {last:?}");
                 }
-                SourcePoll::Records(records) => panic!("{when}, the source is not finished but yields {records:?}"),
+                other => panic!("{when}, the source is not finished but yields {other:?}"),
             }
             return;
         }
         match harness.poll_for(IDLE).await {
-            None => {}
+            None | Some(Ok(SourcePoll::Offsets(_) | SourcePoll::CaughtUp)) => {}
             Some(Ok(SourcePoll::Records(records))) => {
                 assert!(records.is_empty(), "{when}, more records came: {records:?}");
             }
@@ -520,6 +521,7 @@ async fn read_exactly(harness: &mut SourceHarness, n: usize) -> Vec<SourceRecord
 fn take(poll: Result<SourcePoll>, found: &mut Vec<SourceRecord>) -> bool {
     match poll {
         Ok(SourcePoll::Records(records)) => found.extend(records.into_iter().map(comparable)),
+        Ok(SourcePoll::Offsets(_) | SourcePoll::CaughtUp) => {}
         Ok(SourcePoll::Finished) => return false,
         // A call that fails so is made again; the callers do.
         Err(error) if error.is_retriable() => {}

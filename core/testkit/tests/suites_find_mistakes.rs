@@ -48,7 +48,7 @@ fn number(index: usize, n: i64) -> Record {
 impl SourceTask for Numbers {
     async fn start(&mut self, context: &SourceTaskContext) -> Result<()> {
         for index in 0..2 {
-            let last = context.offset(&partition(index)).and_then(|offset| offset.get_i64("last"));
+            let last = context.offset(&partition(index))?.and_then(|offset| offset.get_i64("last"));
             self.next[index] = match self.mistake {
                 Mistake::SkipsOne if last == Some(4) => 6,
                 Mistake::RepeatsOne if last == Some(4) => 4,

@@ -21,13 +21,15 @@ pub struct Host {
 }
 
 impl SourceTaskHost for Host {
-    fn offset(&self, partition: &SourcePartition) -> Option<SourceOffset> {
-        self.offsets.lock().unwrap().get(partition).cloned()
+    fn offset(&self, partition: &SourcePartition) -> Result<Option<SourceOffset>> {
+        Ok(self.offsets.lock().unwrap().get(partition).cloned())
     }
 
     fn count(&self, name: &'static str, n: u64) {
         *self.counts.lock().unwrap().entry(name).or_default() += n;
     }
+
+    fn gauge(&self, _name: &'static str, _value: u64) {}
 }
 
 impl Host {
@@ -87,6 +89,7 @@ pub async fn drain(task: &mut Box<dyn SourceTask>) -> Vec<SourceRecord> {
         match task.poll().await.unwrap() {
             SourcePoll::Records(records) => all.extend(records),
             SourcePoll::Finished => return all,
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -223,6 +223,12 @@ pub trait GroupConsumer: Send {
     /// Gives revoked partitions back, after everything of them that is durable was committed.
     async fn release(&mut self, partitions: &[TopicPartition]) -> Result<()>;
 
+    /// What tells a topic from another one of the same name: one that is made anew, or lies in another state folder, has
+    /// another identity. Nothing where the broker's client does not tell.
+    async fn topic_identity(&mut self, _topic: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Leaves the group. What is assigned is given back; commit before.
     async fn close(self: Box<Self>) -> Result<()>;
 }

@@ -4,6 +4,7 @@
 //! destination, so a partition is never lost to slowness; what it fetches meanwhile is bounded.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -47,6 +48,8 @@ pub struct WorkerSinkTask {
     pub status: Arc<ConnectorStatus>,
     /// This task's state.
     pub task_status: Arc<TaskStatus>,
+    /// The worker's state folder.
+    pub state_dir: PathBuf,
     /// This task's part of the memory budget.
     pub memory: Arc<MemorySlot>,
     /// How often offsets are committed.
@@ -78,6 +81,8 @@ impl WorkerSinkTask {
             status: Arc::clone(&self.status),
             memory: Arc::clone(&self.memory),
             errors: Arc::clone(&self.errors),
+            task: self.task_status.number,
+            identities: Mutex::default(),
             rewinds: Mutex::default(),
         });
         match self.start(&host).await {
@@ -139,7 +144,7 @@ impl WorkerSinkTask {
                         if let Some((retrying, _)) = out_of_reach.take() {
                             retrying.succeeded();
                         }
-                        self.handle(partitions, event).await
+                        self.handle(host, partitions, event).await
                     }
                     Err(error) if error.is_retriable() => {
                         let first = || (Retrying::new("consume", &task_status, &stop), Instant::now());
@@ -169,18 +174,20 @@ impl WorkerSinkTask {
     /// Starts the connector's task. False where a stop came first.
     async fn start(&mut self, host: &Arc<SinkHost>) -> Result<bool> {
         let host: Arc<dyn SinkTaskHost> = Arc::<SinkHost>::clone(host);
-        let context = SinkTaskContext::new(Arc::clone(&self.connector), self.task_status.number, host);
+        let number = self.task_status.number;
+        let context = SinkTaskContext::new(Arc::clone(&self.connector), number, self.state_dir.clone(), host);
         let started = retry!("start", &self.task_status, &self.stop, self.task.start(&context));
         Ok(started?.is_some())
     }
 
     async fn handle(
         &mut self,
+        host: &SinkHost,
         partitions: &mut BTreeMap<TopicPartition, Assigned>,
         event: ConsumerEvent,
     ) -> Result<()> {
         match event {
-            ConsumerEvent::Assigned(committed) => self.open(partitions, committed).await,
+            ConsumerEvent::Assigned(committed) => self.open(host, partitions, committed).await,
             ConsumerEvent::Batch { partition, records, next_offset } => {
                 self.deliver(partitions, partition, records, next_offset).await
             }
@@ -219,7 +226,19 @@ impl WorkerSinkTask {
         }
     }
 
-    async fn open(&mut self, partitions: &mut BTreeMap<TopicPartition, Assigned>, committed: Positions) -> Result<()> {
+    async fn open(
+        &mut self,
+        host: &SinkHost,
+        partitions: &mut BTreeMap<TopicPartition, Assigned>,
+        committed: Positions,
+    ) -> Result<()> {
+        let mut topics: Vec<_> = committed.keys().map(|partition| Arc::clone(&partition.topic)).collect();
+        topics.dedup();
+        for topic in topics {
+            let asked = retry!("open", &self.task_status, &self.stop, self.consumer.topic_identity(&topic));
+            let Some(identity) = asked? else { return Ok(()) };
+            host.identities.lock().insert(topic, identity);
+        }
         let opened = retry!("open", &self.task_status, &self.stop, self.task.open(&committed));
         let Some(better) = opened? else { return Ok(()) };
         let mut start = Positions::new();
@@ -444,6 +463,8 @@ struct SinkHost {
     status: Arc<ConnectorStatus>,
     memory: Arc<MemorySlot>,
     errors: Arc<ErrorHandler>,
+    task: usize,
+    identities: Mutex<BTreeMap<Arc<str>, Option<String>>>,
     rewinds: Mutex<BTreeMap<TopicPartition, i64>>,
 }
 
@@ -467,5 +488,13 @@ impl SinkTaskHost for SinkHost {
 
     fn count(&self, name: &'static str, n: u64) {
         self.status.count(name, n);
+    }
+
+    fn gauge(&self, name: &'static str, value: u64) {
+        self.status.gauge(self.task, name, value);
+    }
+
+    fn topic_identity(&self, topic: &str) -> Option<String> {
+        self.identities.lock().get(topic).cloned().flatten()
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
 use ottla_api::Result;
 use ottla_api::offset::{SourceOffset, SourceOffsets, SourcePartition};
@@ -61,12 +62,19 @@ impl WorkerSourceTask {
         }
         self.task_status.set(TaskState::Running);
         loop {
-            let records = match self.poll().await? {
-                Some(SourcePoll::Records(records)) => records,
+            let begun = Instant::now();
+            let delivered = match self.poll().await? {
+                Some(SourcePoll::Records(records)) if records.is_empty() => true,
+                Some(SourcePoll::Records(records)) => self.deliver(records).await?,
+                Some(SourcePoll::Offsets(reached)) => self.store(Vec::new(), &reached).await?,
+                Some(SourcePoll::CaughtUp) => {
+                    self.task_status.caught_up(begun);
+                    true
+                }
                 Some(SourcePoll::Finished) => return Ok(TaskEnd::Finished),
-                None => return Ok(TaskEnd::Stopped),
+                None => false,
             };
-            if !records.is_empty() && !self.deliver(records).await? {
+            if !delivered {
                 return Ok(TaskEnd::Stopped);
             }
         }
@@ -76,8 +84,8 @@ impl WorkerSourceTask {
     async fn start(&mut self) -> Result<bool> {
         let host = Arc::new(SourceHost {
             connector: Arc::clone(&self.connector),
-            // Read once and completely: an offset that can't be read stops the task here, instead of looking like none.
-            offsets: self.offsets.all(&self.connector)?,
+            task: self.task_status.number,
+            offsets: Arc::clone(&self.offsets),
             status: Arc::clone(&self.status),
         });
         let context =
@@ -132,16 +140,22 @@ impl WorkerSourceTask {
             reached.insert(source_partition, source_offset);
         }
         // What came before a record that fails the task is delivered first, so that a restart begins at that record.
-        if !self.produce(batch, &reached).await? {
+        if !self.store(batch, &reached).await? {
             return Ok(false);
         }
-        if !reached.is_empty() {
-            let told = retry!("commit", &self.task_status, &self.stop, self.task.commit(&reached));
-            if told?.is_none() {
-                return Ok(false);
-            }
-        }
         failed.map_or(Ok(true), Err)
+    }
+
+    /// Makes records and offsets durable and tells the task so. False where a stop came first.
+    async fn store(&mut self, batch: Vec<ProducerRecord>, reached: &SourceOffsets) -> Result<bool> {
+        if !self.produce(batch, reached).await? {
+            return Ok(false);
+        }
+        if reached.is_empty() {
+            return Ok(true);
+        }
+        let told = retry!("commit", &self.task_status, &self.stop, self.task.commit(reached));
+        Ok(told?.is_some())
     }
 
     /// Makes records and offsets durable (G1: the offsets only together with, or after, every record before them). False
@@ -179,17 +193,22 @@ impl std::fmt::Debug for WorkerSourceTask {
 
 struct SourceHost {
     connector: Arc<str>,
-    offsets: SourceOffsets,
+    task: usize,
+    offsets: Arc<dyn OffsetStore>,
     status: Arc<ConnectorStatus>,
 }
 
 impl SourceTaskHost for SourceHost {
-    fn offset(&self, partition: &SourcePartition) -> Option<SourceOffset> {
-        self.offsets.get(partition).cloned()
+    fn offset(&self, partition: &SourcePartition) -> Result<Option<SourceOffset>> {
+        self.offsets.get(&self.connector, partition)
     }
 
     fn count(&self, name: &'static str, n: u64) {
         tracing::trace!(connector = %self.connector, name, n, "count");
         self.status.count(name, n);
+    }
+
+    fn gauge(&self, name: &'static str, value: u64) {
+        self.status.gauge(self.task, name, value);
     }
 }

@@ -319,7 +319,7 @@ pub(crate) struct FakeSource {
 #[async_trait]
 impl SourceTask for FakeSource {
     async fn start(&mut self, context: &SourceTaskContext) -> Result<()> {
-        let offset = context.offset(&source_partition());
+        let offset = context.offset(&source_partition())?;
         self.journal.note(format!("start at {}", offset.map_or("the beginning".into(), |offset| offset.to_json())));
         Ok(())
     }

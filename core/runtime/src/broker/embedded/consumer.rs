@@ -233,6 +233,11 @@ impl GroupConsumer for EmbeddedConsumer {
         Ok(())
     }
 
+    async fn topic_identity(&mut self, topic: &str) -> Result<Option<String>> {
+        let partition = self.shared.partition(&TopicPartition::new(topic, 0))?;
+        Ok(Some(format!("{}/{}", self.shared.store.worker_id(), partition.topic)))
+    }
+
     async fn close(self: Box<Self>) -> Result<()> {
         // Dropping it leaves the group.
         Ok(())

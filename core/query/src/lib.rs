@@ -1,0 +1,1 @@
+//! SQL over folders of JSON lines and Delta tables.
