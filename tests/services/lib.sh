@@ -9,6 +9,9 @@ services_cache=${OTTLA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ottla}/services
 services_kafka_home=$services_cache/kafka-$(sed -n 's:.*<kafka.version>\(.*\)</.*:\1:p' "$services_home/pom.xml")
 services_minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 services_minio=$services_cache/bin/minio-$services_minio_version
+services_node=$services_cache/kinesis
+services_python=$services_cache/python # A folder for each list of tests/services/python.
+services_spark_jars=$services_cache/spark-jars
 PATH=$PATH:/usr/sbin:/sbin # Debian puts mariadbd where only root looks.
 
 services_dir=                # The temporary folder of this run; empty while nothing runs.
@@ -22,7 +25,8 @@ services_say() {
 # Starts all services, side by side, waits until each answers, and exports the OTTLA_TEST_... variables.
 # The caller must call services_stop when it exits, also when this fails.
 services_start() {
-    local kafka_port sasl_plaintext_port sasl_ssl_port mariadb_port postgres_port s3_port console_port name
+    local kafka_port sasl_plaintext_port sasl_ssl_port mariadb_port postgres_port s3_port console_port
+    local kinesis_port kinesis_tls_port kinesalite_port
     services_free_port kafka_port
     services_free_port sasl_plaintext_port
     services_free_port sasl_ssl_port
@@ -30,6 +34,9 @@ services_start() {
     services_free_port postgres_port
     services_free_port s3_port
     services_free_port console_port
+    services_free_port kinesis_port
+    services_free_port kinesis_tls_port
+    services_free_port kinesalite_port
 
     services_dir=$(mktemp -d "${TMPDIR:-/tmp}/ottla-services.XXXXXX") || return
     chmod 711 "$services_dir" # PostgreSQL refuses to run as root; as its own user it must reach its folder inside.
@@ -51,15 +58,27 @@ services_start() {
     OTTLA_TEST_S3_SECRET=$(services_random 20) || return
     export OTTLA_TEST_S3_KEY OTTLA_TEST_S3_SECRET
     export OTTLA_TEST_MINIO_BIN=$services_minio
+    export OTTLA_TEST_KINESIS=http://127.0.0.1:$kinesis_port
+    export OTTLA_TEST_KINESALITE=http://127.0.0.1:$kinesalite_port
+    export OTTLA_TEST_PYTHON=$services_python/readers/bin/python
+    export OTTLA_TEST_SPARK=$services_python/spark/bin/python
+    export OTTLA_TEST_SPARK_JARS=$services_spark_jars
+    if [[ -x $services_python/airflow/bin/airflow ]]; then
+        export OTTLA_TEST_AIRFLOW=$services_python/airflow/bin/airflow
+    fi
 
     services_launch kafka "$kafka_port" "$sasl_plaintext_port" "$sasl_ssl_port"
     services_launch mariadb "$mariadb_port"
     services_launch postgres "$postgres_port"
     services_launch minio "$s3_port" "$console_port"
+    services_launch kinesis "$kinesis_port" "$kinesis_tls_port"
+    services_launch kinesalite "$kinesalite_port"
 
     services_await mariadb services_mariadb_answers "$mariadb_port" || return
     services_await postgres services_postgres_answers "$postgres_port" || return
     services_await minio services_minio_answers "$s3_port" || return
+    services_await kinesis services_listens "$kinesis_port" || return
+    services_await kinesalite services_listens "$kinesalite_port" || return
     services_await kafka services_kafka_answers "$kafka_port" || return
 }
 
@@ -140,6 +159,23 @@ services_run_minio() {
     export MINIO_BROWSER=off MINIO_UPDATE=off
     services_exec "$services_minio" server --quiet --address "127.0.0.1:$1" --console-address "127.0.0.1:$2" \
         "$services_dir/minio"
+}
+
+# Waits are cut short: a test of shards splits and merges them often.
+services_run_kinesis() {
+    local slow
+    for slow in CREATE_STREAM DELETE_STREAM SPLIT_SHARD MERGE_SHARDS UPDATE_SHARD_COUNT REGISTER_STREAM_CONSUMER \
+        DEREGISTER_STREAM_CONSUMER; do
+        export "${slow}_DURATION=50ms"
+    done
+    export KINESIS_MOCK_PLAIN_PORT=$1 KINESIS_MOCK_TLS_PORT=$2 SHARD_LIMIT=1000 LOG_LEVEL=WARN AWS_REGION=us-east-1
+    cd "$services_node/node_modules/kinesis-local" || exit # It reads server.json where it stands.
+    services_exec node --require "$services_home/node/loopback.js" main.js
+}
+
+services_run_kinesalite() {
+    services_exec node --require "$services_home/node/loopback.js" "$services_node/node_modules/kinesalite/cli.js" \
+        --port "$1" --createStreamMs 50 --deleteStreamMs 50 --updateStreamMs 50 --shardLimit 1000
 }
 
 # --- Whether each of them answers a client. Asked again and again until it does.
