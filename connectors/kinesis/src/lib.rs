@@ -1,6 +1,14 @@
 //! Kinesis streams: a source, a sink, and a Kinesis for laptops.
 
+mod client;
+mod config;
+mod error;
+mod template;
+
 use ottla_api::plugin::Plugin;
+
+pub use client::connect;
+pub use config::{ConnectionConfig, Endpoint};
 
 /// The plugins of this crate.
 pub fn plugins() -> Vec<Plugin> {
