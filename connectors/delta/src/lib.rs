@@ -1,5 +1,7 @@
 //! Delta Lake tables: a sink whose rows and offsets are one commit.
 
+pub mod store;
+
 use ottla_api::plugin::Plugin;
 
 /// The plugins of this crate.
