@@ -2,6 +2,7 @@
 
 mod client;
 mod config;
+pub mod embedded;
 mod error;
 mod template;
 
