@@ -13,6 +13,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use ottla_api::prelude::*;
 
 use crate::config::{ConnectionConfig, Endpoint};
+use crate::embedded::EmbeddedKinesis;
 use crate::error::{Failure, What, from_sdk};
 
 /// How long a connection may take to come up.
@@ -47,7 +48,7 @@ pub async fn connect(config: &ConnectionConfig, state_dir: &Path) -> Result<Clie
         .build();
     let builder = match &config.endpoint {
         Some(Endpoint::Embedded) => {
-            let http = embedded(state_dir)?;
+            let http = EmbeddedKinesis::open(state_dir)?.http_client();
             aws_sdk_kinesis::Config::builder()
                 .behavior_version(BehaviorVersion::latest())
                 .region(region)
@@ -151,8 +152,4 @@ impl Kinesis {
             }
         }
     }
-}
-
-fn embedded(_state_dir: &Path) -> Result<aws_smithy_runtime_api::client::http::SharedHttpClient> {
-    Err(Error::config("kinesis.endpoint = embedded: this build has no embedded Kinesis"))
 }

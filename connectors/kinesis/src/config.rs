@@ -144,9 +144,9 @@ pub struct KinesisSourceConfig {
     /// How many records one read of a shard takes at most.
     #[config(name = "kinesis.record.limit", default = "10000", min = 1, max = 10000)]
     pub(crate) record_limit: i32,
-    /// Pause between two reads of a shard that has nothing new.
-    #[config(name = "kinesis.empty.records.backoff.ms", aliases = "kinesis.poll.interval.ms", default = "1000", min = 1)]
-    pub(crate) idle_pause: Duration,
+    /// Pause between two reads of a shard that has nothing new. Unset, 1000, and 100 with the embedded Kinesis.
+    #[config(name = "kinesis.empty.records.backoff.ms", aliases = "kinesis.poll.interval.ms", min = 1)]
+    pub(crate) idle_pause: Option<Duration>,
     /// How often a shard is read in a second at most. AWS allows 5, shared by all who poll the stream. Unset, 5, and 100 with
     /// the embedded Kinesis.
     #[config(name = "kinesis.reads.per.second", min = 1, max = 1000, importance = "low")]
@@ -231,6 +231,12 @@ impl KinesisSourceConfig {
         named.map_or_else(|| self.topic.replace("${stream}", stream), |(_, topic)| topic.clone())
     }
 
+    /// Pause between two reads of a shard that has nothing new.
+    pub(crate) fn idle_pause(&self) -> Duration {
+        let usual = if self.connection.is_embedded() { 100 } else { 1000 };
+        self.idle_pause.unwrap_or(Duration::from_millis(usual))
+    }
+
     /// How often a shard is read in a second at most.
     pub(crate) fn rate(&self) -> u32 {
         self.reads_per_second.unwrap_or(if self.connection.is_embedded() { 100 } else { 5 })
@@ -313,7 +319,7 @@ pub(crate) fn check_stream_name(name: &str) -> Result<(), String> {
 
 /// `kinesis.position`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ConfigValue)]
-pub enum Position {
+pub(crate) enum Position {
     /// The oldest record there is.
     #[config(name = "TRIM_HORIZON")]
     TrimHorizon,
@@ -327,7 +333,7 @@ pub enum Position {
 
 /// `kinesis.mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ConfigValue)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// By `GetRecords`.
     Polling,
     /// By `SubscribeToShard`.
@@ -336,7 +342,7 @@ pub enum Mode {
 
 /// `kpl.hash.range.check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ConfigValue)]
-pub enum HashRangeCheck {
+pub(crate) enum HashRangeCheck {
     /// Records of other shards are delivered.
     Keep,
     /// Records of other shards are left out.
@@ -345,7 +351,7 @@ pub enum HashRangeCheck {
 
 /// `kinesis.on.gap`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ConfigValue)]
-pub enum OnGap {
+pub(crate) enum OnGap {
     /// The task stops and says what is missing.
     Fail,
     /// The task goes on with the oldest record.
@@ -354,7 +360,7 @@ pub enum OnGap {
 
 /// `kinesis.ordering`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ConfigValue)]
-pub enum Ordering {
+pub(crate) enum Ordering {
     /// One record of a partition key at a time.
     Strict,
     /// Many records of a partition key in a request.
@@ -363,7 +369,7 @@ pub enum Ordering {
 
 /// `behavior.on.null.values`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ConfigValue)]
-pub enum NullValues {
+pub(crate) enum NullValues {
     /// Reported as a record that can't be written.
     Fail,
     /// Left out.
@@ -374,7 +380,7 @@ pub enum NullValues {
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment(pub i64);
+pub(crate) struct Moment(pub(crate) i64);
 
 impl ConfigValue for Moment {
     fn parse(text: &str) -> Result<Self, String> {

@@ -4,14 +4,34 @@ mod client;
 mod config;
 pub mod embedded;
 mod error;
+mod kpl;
+mod source;
 mod template;
 
-use ottla_api::plugin::Plugin;
+use ottla_api::prelude::*;
 
 pub use client::connect;
-pub use config::{ConnectionConfig, Endpoint};
+pub use config::{ConnectionConfig, Endpoint, KinesisSinkConfig, KinesisSourceConfig};
+pub use source::KinesisSource;
+
+const SOURCE_DOC: &str = r#"Reads Kinesis streams by polling or enhanced fan-out; shards may be split and merged meanwhile.
+
+```toml
+[connectors.posts]
+connector.class = "kinesis-source"
+kinesis.stream = "posts"
+kinesis.endpoint = "embedded"         # a Kinesis in the state folder; left out, AWS
+value.converter = "bytes"             # the records' bytes as they are
+```"#;
 
 /// The plugins of this crate.
 pub fn plugins() -> Vec<Plugin> {
-    Vec::new()
+    vec![Plugin {
+        name: "kinesis-source",
+        aliases: &["io.confluent.connect.kinesis.KinesisSourceConnector"],
+        version: env!("CARGO_PKG_VERSION"),
+        doc: SOURCE_DOC,
+        definition: KinesisSourceConfig::definition,
+        constructor: Constructor::Source(|| Box::new(KinesisSource)),
+    }]
 }

@@ -10,7 +10,7 @@ use ottla_api::prelude::*;
 
 /// Text in which `${..}` stands for a part of the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub(crate) struct Template(Vec<Part>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
@@ -110,7 +110,7 @@ impl ConfigValue for Template {
 
 /// `kinesis.partition.key`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionKey(Template);
+pub(crate) struct PartitionKey(Template);
 
 impl PartitionKey {
     /// The partition key of a record; a random one where nothing in the record says one.

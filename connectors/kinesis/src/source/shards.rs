@@ -1,0 +1,207 @@
+//! Which task reads which shard, and from where: parents before children. Pure; everything it knows is handed in.
+//!
+//! A split or a merge closes shards and opens others. A key's records go to the closed shard first and to its child after
+//! that, so a child is begun only when what its parents held is durable. What is durable is in the stored offsets and
+//! nowhere else: tasks see each other's, so a child in one task waits for its parents in others, across restarts and changes of
+//! `tasks.max`.
+//!
+//! A stored offset is a [`Place`]. Its absence says that nobody has begun; where the first beginning is at `LATEST` or at a
+//! time, the decision is stored too, so that it is made once and by the shard's owner.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_api::prelude::*;
+
+use crate::config::Position;
+
+/// One shard of one stream.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ShardKey {
+    pub(crate) stream: Arc<str>,
+    pub(crate) shard: Arc<str>,
+}
+
+impl ShardKey {
+    pub(crate) fn new(stream: &Arc<str>, shard: impl Into<Arc<str>>) -> Self {
+        Self { stream: stream.clone(), shard: shard.into() }
+    }
+
+    /// The source partition under which the shard's place is stored.
+    pub(crate) fn partition(&self) -> SourcePartition {
+        SourcePartition::new([("stream", self.stream.as_ref()), ("shard", self.shard.as_ref())])
+    }
+
+    /// The task that reads this shard. It depends on the shard's name alone, never on which other shards there are: a shard
+    /// must not change its task while it is being read, whatever is split beside it. Kinesis numbers shards in order, so
+    /// shards that are made together go to different tasks; the stream's name only says with which task the count begins.
+    pub(crate) fn owner(&self, tasks: usize) -> usize {
+        let digits = self.shard.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let number = digits.parse().unwrap_or_else(|_| fnv(&self.shard));
+        (fnv(&self.stream).wrapping_add(number) % tasks.max(1) as u64) as usize
+    }
+}
+
+/// FNV-1a: the same on every machine and in every version, as what decides about owners must be.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// What a stream says about a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shard {
+    /// The shards it came of: none, one after a split, two after a merge. They need not be listed any more.
+    pub(crate) parents: Vec<Arc<str>>,
+    /// Its first sequence number.
+    pub(crate) first: String,
+    /// True where it takes no more records.
+    pub(crate) closed: bool,
+    /// The hash keys that belong to it, both ends included.
+    pub(crate) hash_range: (u128, u128),
+}
+
+/// The shards of a stream by name. Shards whose records are all past retention are not listed.
+pub(crate) type Listing = BTreeMap<Arc<str>, Shard>;
+
+/// How far a shard is durable: its stored offset.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Place {
+    /// The last delivered record.
+    pub(crate) sequence: Option<String>,
+    /// Where that record is an aggregate that is delivered in part: its last delivered sub-record, from 0.
+    pub(crate) sub_sequence: Option<i64>,
+    /// Everything that arrived before this moment is delivered, in milliseconds since 1970.
+    pub(crate) as_of: i64,
+    /// Where reading began at a time, as long as no record was there.
+    pub(crate) began: Option<i64>,
+    /// The shard is closed and delivered to its end.
+    pub(crate) ended: bool,
+    /// The shard was closed already when the first beginning was at `LATEST`: nothing of it is delivered.
+    pub(crate) skipped: bool,
+}
+
+impl Place {
+    /// The stored form.
+    pub(crate) fn to_offset(&self) -> SourceOffset {
+        let mut fields: Vec<(&str, Value)> = Vec::with_capacity(4);
+        if let Some(sequence) = &self.sequence {
+            fields.push(("sequence.number", sequence.as_str().into()));
+        }
+        if let Some(sub) = self.sub_sequence {
+            fields.push(("sub.sequence", sub.into()));
+        }
+        fields.push(("arrival.ms", self.as_of.into()));
+        if let Some(began) = self.began {
+            fields.push(("began.ms", began.into()));
+        }
+        for (name, set) in [("ended", self.ended), ("skipped", self.skipped)] {
+            if set {
+                fields.push((name, Value::Boolean(true)));
+            }
+        }
+        SourceOffset::new(fields)
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    ///
+    /// Where it makes no sense. It never counts as no offset: that would read the shard from its beginning.
+    pub(crate) fn from_offset(offset: &SourceOffset) -> Result<Self> {
+        let flag = |name| matches!(offset.get(name), Some(Value::Boolean(true)));
+        let place = Self {
+            sequence: offset.get_str("sequence.number").map(str::to_owned),
+            sub_sequence: offset.get_i64("sub.sequence"),
+            as_of: offset.get_i64("arrival.ms").unwrap_or_default(),
+            began: offset.get_i64("began.ms"),
+            ended: flag("ended"),
+            skipped: flag("skipped"),
+        };
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let sense = match &place.sequence {
+            Some(sequence) => digits(sequence),
+            None => place.sub_sequence.is_none() && offset.get("arrival.ms").is_some(),
+        };
+        if sense { Ok(place) } else { Err(Error::fatal(format!("the stored offset {} is no place in a shard", offset.to_json()))) }
+    }
+}
+
+/// What to do about a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Nothing any more.
+    Done,
+    /// Look again later: this parent is not durable to its end.
+    Wait,
+    /// Store that there is nothing to read.
+    Skip,
+    /// Read it.
+    Read(Start),
+    /// A parent was not read to its end and is gone: so are its last records.
+    ParentGone {
+        /// The parent.
+        parent: Arc<str>,
+        /// How far it was read.
+        place: Place,
+    },
+}
+
+/// From where a shard is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Behind what is durable.
+    Resume(Place),
+    /// From its oldest record.
+    Beginning,
+    /// From this moment on, in milliseconds since 1970, because nothing of its parents was as young.
+    At(i64),
+    /// As the configuration says: nobody has read anything that leads here.
+    Initial,
+}
+
+/// Decides about one shard. `stored` looks up the place of any shard of the stream; `goes_on` says that records lost with a
+/// parent are accepted.
+pub(crate) fn decide(
+    name: &Arc<str>,
+    shard: &Shard,
+    listing: &Listing,
+    initial: Position,
+    goes_on: bool,
+    mut stored: impl FnMut(&Arc<str>) -> Result<Option<Place>>,
+) -> Result<Decision> {
+    if let Some(place) = stored(name)? {
+        return Ok(if place.ended { Decision::Done } else { Decision::Read(Start::Resume(place)) });
+    }
+    let mut delivered = false;
+    let mut began: Option<i64> = None;
+    for parent in &shard.parents {
+        match stored(parent)? {
+            Some(place) if place.ended => {
+                // Without any record behind a time, that time is where the child begins as well.
+                let nothing_yet = place.sequence.is_none() && place.began.is_some();
+                delivered |= !place.skipped && !nothing_yet;
+                began = began.into_iter().chain(place.began).min();
+            }
+            // Not listed: it is past retention. Nobody can read on there.
+            Some(_) if !listing.contains_key(parent) && goes_on => delivered = true,
+            Some(place) if !listing.contains_key(parent) => {
+                return Ok(Decision::ParentGone { parent: parent.clone(), place });
+            }
+            None if !listing.contains_key(parent) => {}
+            _ => return Ok(Decision::Wait),
+        }
+    }
+    Ok(match (delivered, began, initial) {
+        (true, _, _) => Decision::Read(Start::Beginning),
+        (false, Some(began), _) => Decision::Read(Start::At(began)),
+        (false, None, Position::Latest) if shard.closed => Decision::Skip,
+        (false, None, _) => Decision::Read(Start::Initial),
+    })
+}
+
+/// Compares sequence numbers, which are whole numbers of up to 186 bits in decimal digits.
+pub(crate) fn compare_sequences(a: &str, b: &str) -> Ordering {
+    let (a, b) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}

@@ -1,0 +1,85 @@
+//! Source and sink against the public suites, over the embedded Kinesis.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::primitives::Blob;
+use ottla_api::prelude::*;
+use ottla_connector_kinesis::{ConnectionConfig, KinesisSource, KinesisSourceConfig, connect, plugins};
+use ottla_testkit::config_suite;
+use ottla_testkit::source_suite::SourceSuite;
+
+/// Options of a source over an embedded Kinesis, quick enough for a test.
+fn source_properties(stream: &str, more: &[(&str, &str)]) -> Properties {
+    let mut properties = Properties::from_iter([
+        ("kinesis.endpoint", "embedded"),
+        ("kinesis.stream", stream),
+        ("kinesis.reads.per.second", "1000"),
+        ("kinesis.empty.records.backoff.ms", "5"),
+    ]);
+    for (key, value) in more {
+        properties.set(*key, *value);
+    }
+    properties
+}
+
+async fn client(state_dir: &Path) -> Client {
+    let config = ConnectionConfig::from_properties(&Properties::from_iter([("kinesis.endpoint", "embedded")])).unwrap();
+    connect(&config, state_dir).await.unwrap()
+}
+
+/// A task whose state folder is the test's, whichever the suite gives it.
+struct InFolder(Box<dyn SourceTask>, Arc<Path>);
+
+#[async_trait::async_trait]
+impl SourceTask for InFolder {
+    async fn start(&mut self, context: &SourceTaskContext) -> Result<()> {
+        let mut context = context.clone();
+        context.state_dir = self.1.to_path_buf();
+        self.0.start(&context).await
+    }
+    async fn poll(&mut self) -> Result<SourcePoll> {
+        self.0.poll().await
+    }
+    async fn commit(&mut self, durable: &SourceOffsets) -> Result<()> {
+        self.0.commit(durable).await
+    }
+    async fn stop(&mut self) -> Result<()> {
+        self.0.stop().await
+    }
+}
+
+fn tasks(properties: &Properties, folder: &Arc<Path>, tasks_max: usize) -> Vec<Box<dyn SourceTask>> {
+    let made = KinesisSource.tasks(properties, tasks_max).unwrap();
+    made.into_iter().map(|task| Box::new(InFolder(task, folder.clone())) as Box<dyn SourceTask>).collect()
+}
+
+async fn put(client: &Client, stream: &str, key: &str, data: &[u8]) {
+    client.put_record().stream_name(stream).partition_key(key).data(Blob::new(data)).send().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_keeps_its_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: Arc<Path> = folder.path().into();
+    let client = client(&path).await;
+    client.create_stream().stream_name("posts").shard_count(3).send().await.unwrap();
+    for n in 0..30 {
+        put(&client, "posts", &format!("key-{}", n % 9), format!("«{n}»").as_bytes()).await;
+    }
+    for limit in ["4", "10000"] {
+        let properties = source_properties("posts", &[("kinesis.record.limit", limit)]);
+        SourceSuite::new(30, || tasks(&properties, &path, 1).remove(0))
+            .tasks(|tasks_max| tasks(&properties, &path, tasks_max))
+            .prefixes_max(12)
+            .run()
+            .await;
+    }
+}
+
+#[test]
+fn options_and_plugins_are_described_and_valid() {
+    config_suite::check::<KinesisSourceConfig>(&Properties::from_iter([("kinesis.stream", "posts")]));
+    config_suite::check_plugins(&plugins());
+}
