@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use ottla_api::config::{Config as _, Properties};
 use ottla_api::offset::Positions;
 use ottla_api::plugin::{Constructor, PluginKind};
 use ottla_api::{Error, ErrorKind, Result};
@@ -19,8 +20,10 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::broker::embedded::EmbeddedBroker;
 use crate::broker::kafka::KafkaBroker;
-use crate::broker::{Broker, ConsumerSpec, NewTopic, Subscription};
-use crate::config::{Configuration, ConnectorConfig, SinkInput};
+use crate::broker::{Broker, ConsumerSpec, NewTopic, Subscription, TransactionSpec, Transactions};
+use crate::config::{
+    Boundary, Configuration, ConnectorConfig, ExactlyOnce, ExactlyOnceSources, SinkInput, SourceConfig,
+};
 use crate::errors::ErrorHandler;
 use crate::errors::dead_letter_queue::DeadLetterQueue;
 use crate::errors::retry::{Backoff, retry};
@@ -291,15 +294,54 @@ impl Worker {
         let Constructor::Source(make) = config.plugin.constructor else { unreachable!("checked by the caller") };
         let config = Arc::new(config);
         // The number of tasks is the connector's choice; the tasks themselves are made by the supervisors, again and again.
-        let count = make().tasks(&self.shared.providers.resolve(&config.properties)?, config.tasks_max)?.len();
+        let properties = self.shared.providers.resolve(&config.properties)?;
+        let count = make().tasks(&properties, config.tasks_max)?.len();
+        let exactly_once = self.exactly_once(&config, &properties, &*broker, count)?;
         for number in 0..count {
             let task_status = status.add_task();
             let (shared, config, broker) = (Arc::clone(&self.shared), Arc::clone(&config), Arc::clone(&broker));
             let status = Arc::clone(&status);
-            let one = OneTask { shared: Arc::clone(&shared), config, broker, status, task_status };
+            let exactly_once = exactly_once.clone();
+            let one = OneTask { shared: Arc::clone(&shared), config, broker, exactly_once, status, task_status };
             self.supervise(one, move |one| async move { one.run_source(number).await });
         }
         Ok(())
+    }
+
+    /// What makes a source's records and offsets one transaction, where the configuration asks for it and the broker needs more
+    /// than a send for that.
+    fn exactly_once(
+        &self,
+        config: &ConnectorConfig,
+        properties: &Properties,
+        broker: &dyn Broker,
+        tasks: usize,
+    ) -> Result<Option<ExactlyOnceSource>> {
+        let worker = &self.shared.configuration.worker;
+        let source = SourceConfig::from_properties(properties)
+            .map_err(|errors| Error::config(errors.to_string()).during(format!("connector '{}'", config.name)))?;
+        if source.exactly_once_support != ExactlyOnce::Required
+            && worker.exactly_once_source_support != ExactlyOnceSources::Enabled
+        {
+            return Ok(None);
+        }
+        let spec = TransactionSpec {
+            connector: config.name.as_str().into(),
+            tasks,
+            tasks_max: config.tasks_max,
+            group: worker.group_id.clone(),
+            offsets_topic: source.offsets_storage_topic.unwrap_or_else(|| worker.offset_storage_topic.clone()),
+            fallback_topic: worker.offset_storage_topic.clone(),
+            partitions: usize::try_from(worker.offset_storage_partitions).ok(),
+            replication_factor: usize::try_from(worker.offset_storage_replication_factor).ok(),
+            settings: self.shared.providers.resolve(&config.client)?,
+        };
+        let Some(transactions) = broker.transactions(spec)? else { return Ok(None) };
+        let gather = match source.transaction_boundary {
+            Boundary::Interval => Some(source.transaction_boundary_interval.unwrap_or(worker.offset_flush_interval)),
+            Boundary::Poll | Boundary::Connector => None,
+        };
+        Ok(Some(ExactlyOnceSource { transactions, gather }))
     }
 
     fn start_sink(&mut self, config: ConnectorConfig, broker: Arc<dyn Broker>) -> Result<()> {
@@ -323,6 +365,7 @@ impl Worker {
                 shared: Arc::clone(&self.shared),
                 config: Arc::clone(&config),
                 broker: Arc::clone(&broker),
+                exactly_once: None,
                 status: Arc::clone(&status),
                 task_status: status.add_task(),
             };
@@ -379,7 +422,9 @@ impl Worker {
                         Err(error) => Arc::new(error),
                     };
                     status.set(TaskState::Failed { error: Arc::clone(&error) });
-                    if !shared.restart {
+                    // Who was fenced must not fence back: the two would take turns for ever.
+                    let taken_over = one.exactly_once.as_ref().is_some_and(|one| one.transactions.taken_over());
+                    if !shared.restart || taken_over {
                         error!(error = %error, "failed");
                         return Some((id, error));
                     }
@@ -407,8 +452,17 @@ struct OneTask {
     shared: Arc<Shared>,
     config: Arc<ConnectorConfig>,
     broker: Arc<dyn Broker>,
+    exactly_once: Option<ExactlyOnceSource>,
     status: Arc<ConnectorStatus>,
     task_status: Arc<TaskStatus>,
+}
+
+/// A source whose records and offsets are written in transactions.
+#[derive(Debug, Clone)]
+struct ExactlyOnceSource {
+    transactions: Arc<dyn Transactions>,
+    /// How long a transaction gathers batches; none for one each.
+    gather: Option<Duration>,
 }
 
 impl OneTask {
@@ -421,8 +475,14 @@ impl OneTask {
         }
         let client_id = format!("connector-producer-{}-{number}", config.name);
         let settings = shared.providers.resolve(&config.client)?;
-        let Some(producer) = self.connect(|| self.broker.producer(&client_id, &settings)).await? else {
-            return Ok(TaskEnd::Stopped);
+        let producer = match &self.exactly_once {
+            Some(source) => self.connect(|| Arc::clone(&source.transactions).producer(number)).await?,
+            None => self.connect(|| self.broker.producer(&client_id, &settings)).await?,
+        };
+        let Some(producer) = producer else { return Ok(TaskEnd::Stopped) };
+        let offsets = match &self.exactly_once {
+            Some(source) => source.transactions.offsets(),
+            None => self.broker.source_offsets(),
         };
         let chain = TransformationChain::build(&config.chain, &shared.providers)?;
         let errors = ErrorHandler::new(self.id(), config.errors.clone(), Arc::clone(&self.status), None);
@@ -430,7 +490,8 @@ impl OneTask {
             connector: Arc::clone(&self.status.name),
             task: tasks.swap_remove(number),
             producer,
-            offsets: self.broker.source_offsets(),
+            offsets,
+            gather: self.exactly_once.as_ref().and_then(|source| source.gather),
             conversion: Conversion::build(config, &shared.providers)?,
             chain,
             errors,
@@ -510,13 +571,13 @@ impl OneTask {
             name: name.trim().to_owned(),
             partitions: Some(1),
             replication_factor: usize::try_from(errors.dead_letter_replication_factor).ok(),
-            settings: ottla_api::config::Properties::new(),
+            settings: Properties::new(),
         };
         if self.connect(|| self.broker.create_topic(&topic)).await?.is_none() {
             return Ok(None);
         }
         let client_id = format!("connector-dlq-producer-{}", self.id());
-        let settings = ottla_api::config::Properties::new();
+        let settings = Properties::new();
         let Some(producer) = self.connect(|| self.broker.producer(&client_id, &settings)).await? else {
             return Ok(None);
         };

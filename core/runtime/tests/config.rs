@@ -653,8 +653,7 @@ s3.properties:13: malformed \\uxxxx: four hexadecimal digits must follow"
     let found = files.load(&[]).unwrap_err();
     assert_eq!(
         files.short(&found.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
-        "worker.properties:6: group.id: not used by a standalone worker; nor plugin.path (line 7), \
-offset.storage.file.filename (line 9)
+        "worker.properties:7: plugin.path: not used by a standalone worker; nor offset.storage.file.filename (line 9)
 worker.properties:11: chains.x: no connector uses this chain
 s3.properties:11: transforms.b.type: not used: 'transforms' does not name 'b'"
     );
@@ -768,6 +767,7 @@ connector.class=rds-source
 connection.url=x
 topics=t
 exactly.once.support=required
+transaction.boundary=connector
 topic.creation.groups=big
 topic.creation.big.partitions=0
 topic.creation.small.include=.*
@@ -779,10 +779,10 @@ errors.deadletterqueue.topic.name=dead
         "rows.properties:1: topic.creation.default.replication.factor: is required as soon as any 'topic.creation.*' is set
 rows.properties:1: topic.creation.big.include: is required: which topics are in the group
 rows.properties:4: topics: unknown key; `ottla plugins describe rds-source` lists what there is
-rows.properties:5: exactly.once.support: can't be 'required': into Kafka, sources deliver at least once (embedded topics: \
-exactly once)
-rows.properties:7: topic.creation.big.partitions: must be at least 1, or -1 for the broker's default, found '0'
-rows.properties:8: topic.creation.small.include: belongs to no group: 'topic.creation.groups' does not name it"
+rows.properties:6: transaction.boundary: can't be 'connector': no source here says where its transactions end; use 'poll' \
+or 'interval'
+rows.properties:8: topic.creation.big.partitions: must be at least 1, or -1 for the broker's default, found '0'
+rows.properties:9: topic.creation.small.include: belongs to no group: 'topic.creation.groups' does not name it"
     );
 }
 

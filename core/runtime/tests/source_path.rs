@@ -73,6 +73,7 @@ impl Stage {
             task: Box::new(FakeSource { journal: Arc::clone(&journal), script: Arc::clone(&source) }),
             producer: Box::new(FakeProducer { journal: Arc::clone(&journal), script: Arc::clone(&sends) }),
             offsets: Arc::new(offsets),
+            gather: None,
             conversion: Conversion::build(&config, &providers).unwrap(),
             chain: TransformationChain::build(&config.chain, &providers).unwrap(),
             errors: ErrorHandler::new("c-0".into(), config.errors, Arc::clone(&status), None),

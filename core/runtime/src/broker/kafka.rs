@@ -8,6 +8,9 @@
 //! | `context` | what librdkafka tells by itself (log, troubles, rebalances), and its errors in our words |
 //! | `consumer` | one thread per member of a group, which polls whatever the application does |
 //! | `producer` | batches out, in order, then the source offsets they reach |
+//! | `transactions` | who may write for a source connector, and where it stands: exactly once |
+//! | `transactional_producer` | batches out, each with its source offsets in one transaction |
+//! | `offsets` | source offsets in a topic, in Kafka Connect's format |
 //!
 //! # Errors
 //!
@@ -16,12 +19,15 @@
 
 mod consumer;
 mod context;
+mod offsets;
 mod producer;
 mod settings;
+mod transactional_producer;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -41,7 +47,10 @@ use self::consumer::KafkaConsumer;
 use self::context::{Connection, Context, code_of, partition_list};
 use self::producer::KafkaProducer;
 use self::settings::{Role, Settings};
-use super::{Broker, ConsumerSpec, GroupConsumer, NewTopic, OffsetRange, OffsetStore, Producer};
+use self::transactions::KafkaTransactions;
+use super::{
+    Broker, ConsumerSpec, GroupConsumer, NewTopic, OffsetRange, OffsetStore, Producer, TransactionSpec, Transactions,
+};
 
 /// How long one question to the cluster may take before it counts as unreachable.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,6 +66,7 @@ pub struct KafkaBroker {
     offsets: Arc<dyn OffsetStore>,
     /// For questions about topics and offsets; made at the first one. It belongs to no group.
     asking: Mutex<Option<Arc<BaseConsumer<Context>>>>,
+    me: Weak<Self>,
 }
 
 impl KafkaBroker {
@@ -74,7 +84,13 @@ impl KafkaBroker {
         for role in [Role::Producer, Role::Consumer, Role::Admin] {
             settings.client_config(role, &Properties::new())?;
         }
-        Ok(Arc::new(Self { bootstrap: bootstrap.to_owned(), settings, offsets, asking: Mutex::new(None) }))
+        Ok(Arc::new_cyclic(|me| Self {
+            bootstrap: bootstrap.to_owned(),
+            settings,
+            offsets,
+            asking: Mutex::new(None),
+            me: me.clone(),
+        }))
     }
 
     /// Asks the cluster something. `question` may block for the time it is given.
@@ -286,6 +302,10 @@ impl Broker for KafkaBroker {
 
     fn source_offsets(&self) -> Arc<dyn OffsetStore> {
         self.offsets.clone()
+    }
+
+    fn transactions(&self, spec: TransactionSpec) -> Result<Option<Arc<dyn Transactions>>> {
+        Ok(Some(Arc::new(KafkaTransactions::new(self, spec)?)))
     }
 }
 

@@ -51,6 +51,57 @@ pub trait Broker: fmt::Debug + Send + Sync {
 
     /// Where source offsets are kept. For the embedded broker they are part of the same store as the topics.
     fn source_offsets(&self) -> Arc<dyn OffsetStore>;
+
+    /// What makes a source's records and its offsets one transaction, for all tasks of a connector together. Nothing where
+    /// every [`Producer::send`] is one anyway. Connects to nothing yet.
+    fn transactions(&self, _spec: TransactionSpec) -> Result<Option<Arc<dyn Transactions>>> {
+        Ok(None)
+    }
+}
+
+/// What the transactions of a source connector need to know of it.
+#[derive(Debug, Clone)]
+pub struct TransactionSpec {
+    /// The connector: its name in the offsets' keys.
+    pub connector: Arc<str>,
+    /// How many tasks it has now.
+    pub tasks: usize,
+    /// How many it may have had at most when something else ran it (`tasks.max`).
+    pub tasks_max: usize,
+    /// First part of the transactional ids, `<group>-<connector>-<task>`.
+    pub group: String,
+    /// Topic of the offsets; made, compacted, where it is missing.
+    pub offsets_topic: String,
+    /// Topic where offsets are looked for that the first one does not hold; may be missing, or the same.
+    pub fallback_topic: String,
+    /// Partitions of the offsets' topic where it has to be made; none for the broker's default.
+    pub partitions: Option<usize>,
+    /// Its replicas; none for the broker's default.
+    pub replication_factor: Option<usize>,
+    /// Client properties of the producers (`producer.override.*`).
+    pub settings: Properties,
+}
+
+/// The transactions of one source connector in a cluster.
+///
+/// Whoever asks for the first producer takes the connector over: every other process that wrote for it under the same `group`
+/// is fenced before the offsets are read. Who has been fenced by somebody else does not fence back.
+#[async_trait]
+pub trait Transactions: fmt::Debug + Send + Sync {
+    /// The producer of one task: each of its sends is one transaction. When this returns, no other producer of this task can
+    /// commit any more, and [`offsets`](Self::offsets) knows all that was committed.
+    ///
+    /// # Errors
+    ///
+    /// Retriable while the cluster can't be reached or somebody's open transaction hides offsets; `Config` for a topic that
+    /// can't hold offsets; `Fatal` where somebody else has [taken over](Self::taken_over).
+    async fn producer(self: Arc<Self>, task: usize) -> Result<Box<dyn Producer>>;
+
+    /// The connector's offsets. Written by its producers only.
+    fn offsets(&self) -> Arc<dyn OffsetStore>;
+
+    /// True when another process has taken the connector over: its tasks here have to end, and to stay ended.
+    fn taken_over(&self) -> bool;
 }
 
 /// A topic to make.
@@ -103,14 +154,23 @@ pub trait Producer: Send {
     /// Embedded: records and offsets are one commit, so both are there after a crash or neither is. Kafka: the records
     /// first, then the offsets (G1: if a record failed, no offsets of this call are stored and the caller decides).
     ///
+    /// Kafka with [`Transactions`]: all of it is one transaction, see [`all_or_nothing`](Self::all_or_nothing).
+    ///
     /// An `Err` is about the whole batch. A retriable one may have written a part of it (Kafka) or nothing (embedded); the
-    /// caller sends again what has no result yet.
+    /// caller sends again what has no result yet. Within a transaction it may also have written everything: the caller sends
+    /// the same once more, and hears of it then.
     async fn send(
         &mut self,
         records: &[ProducerRecord],
         offsets: &SourceOffsets,
         connector: &str,
     ) -> Result<Vec<Result<(TopicPartition, i64)>>>;
+
+    /// True where a send whose results hold an error has written nothing at all. The caller sends the records without errors
+    /// again, with the same offsets, or gives up; their places in such results mean nothing.
+    fn all_or_nothing(&self) -> bool {
+        false
+    }
 }
 
 /// Which topics a group reads.

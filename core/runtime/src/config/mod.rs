@@ -27,7 +27,7 @@ mod values;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
 pub use load::load;
-pub use options::{Boundary, CommonConfig, ExactlyOnce, Reload, SinkConfig, SourceConfig};
+pub use options::{Boundary, CommonConfig, ExactlyOnce, ExactlyOnceSources, Reload, SinkConfig, SourceConfig};
 pub use reference::{describe, reference};
 pub use values::{LoopbackAddress, RunUntil, parse_time};
 
@@ -101,6 +101,25 @@ pub struct WorkerConfig {
     /// last moments.
     #[config(name = "embedded.fsync", default = "true")]
     pub embedded_fsync: bool,
+    /// Whether sources write into Kafka within transactions, so that records and source offsets appear together: `enabled` for
+    /// every source, else only for those with `exactly.once.support = required`. `preparing` is one of Kafka Connect's steps on
+    /// the way there, and means `disabled`.
+    #[config(name = "exactly.once.source.support", default = "disabled")]
+    pub exactly_once_source_support: ExactlyOnceSources,
+    /// First part of the transactional ids of exactly-once sources, `<group.id>-<connector>-<task>`, as Kafka Connect forms them.
+    /// Means nothing else here.
+    #[config(name = "group.id", default = "ottla", importance = "low")]
+    pub group_id: String,
+    /// Topic of the cluster that holds the source offsets of exactly-once sources, in Kafka Connect's format; made, compacted,
+    /// where it is missing. A connector's `offsets.storage.topic` goes before it.
+    #[config(name = "offset.storage.topic", default = "connect-offsets", importance = "low")]
+    pub offset_storage_topic: String,
+    /// Partitions of that topic where it has to be made; -1 for the broker's default.
+    #[config(name = "offset.storage.partitions", default = "25", importance = "low", min = -1)]
+    pub offset_storage_partitions: i32,
+    /// Replicas of that topic where it has to be made; -1 for the broker's default.
+    #[config(name = "offset.storage.replication.factor", default = "-1", importance = "low", min = -1)]
+    pub offset_storage_replication_factor: i32,
 }
 
 /// A number of bytes, written plainly or with `KiB`, `MiB`, `GiB` (or `KB`, `MB`, `GB`).

@@ -61,17 +61,23 @@ pub struct SinkConfig {
 /// Options of sources.
 #[derive(Debug, Clone, Config)]
 pub struct SourceConfig {
-    /// Whether exactly-once delivery into topics must hold. It does with embedded topics; into Kafka, sources deliver at least
-    /// once, and `required` is refused.
+    /// Whether records and source offsets must appear together, or not at all. With embedded topics they always do. Into Kafka
+    /// they do with `required`, and with `requested` where the worker says `exactly.once.source.support = enabled`; otherwise
+    /// sources deliver at least once there.
     #[config(name = "exactly.once.support", default = "requested", importance = "low")]
     pub exactly_once_support: ExactlyOnce,
-    /// Accepted for Kafka Connect's files: every batch that a source hands over is one transaction of the embedded topics.
+    /// Where a transaction into Kafka ends: with each batch that the source hands over, or at the first one after
+    /// `transaction.boundary.interval.ms`. No source here defines boundaries of its own (`connector`). With embedded topics every
+    /// batch is one.
     #[config(name = "transaction.boundary", default = "poll", importance = "low")]
     pub transaction_boundary: Boundary,
-    /// Accepted for Kafka Connect's files, see `transaction.boundary`.
+    /// How long a transaction gathers batches where `transaction.boundary = interval`. Unset, the worker's
+    /// `offset.flush.interval.ms`.
     #[config(name = "transaction.boundary.interval.ms", importance = "low", min = 1)]
     pub transaction_boundary_interval: Option<Duration>,
-    /// Accepted for Kafka Connect's files: offsets are kept in the worker's state folder.
+    /// Topic for this source's offsets where it delivers exactly once into Kafka; made, compacted, where it is missing. Unset, the
+    /// worker's `offset.storage.topic`, where offsets are also looked for that are not here yet. Otherwise offsets are kept in
+    /// the worker's state folder.
     #[config(name = "offsets.storage.topic", importance = "low")]
     pub offsets_storage_topic: Option<String>,
     /// Groups of topics to make with settings of their own, first match first. For each:
@@ -97,6 +103,17 @@ pub enum ExactlyOnce {
     Requested,
     /// It must hold.
     Required,
+}
+
+/// Whether the sources of a worker deliver into Kafka exactly once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ConfigValue)]
+pub enum ExactlyOnceSources {
+    /// Only those that require it.
+    Disabled,
+    /// As [`Disabled`](Self::Disabled).
+    Preparing,
+    /// All of them.
+    Enabled,
 }
 
 /// Where a source's transactions end.

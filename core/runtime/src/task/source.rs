@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use ottla_api::Result;
 use ottla_api::offset::{SourceOffset, SourceOffsets, SourcePartition};
 use ottla_api::record::SourceRecord;
 use ottla_api::source::{SourcePoll, SourceTask, SourceTaskContext, SourceTaskHost};
+use ottla_api::{Error, Result};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -20,6 +20,11 @@ use crate::errors::retry::retry;
 use crate::errors::{ErrorHandler, Failure, Stage};
 use crate::status::{ConnectorStatus, TaskState, TaskStatus};
 
+/// Records and their bytes that a transaction gathers at most, whatever its interval: they are held in memory, and have to be
+/// written before the broker gives the transaction up.
+const GATHERED_RECORDS_MAX: usize = 20_000;
+const GATHERED_BYTES_MAX: usize = 8 << 20;
+
 /// Runs one source task.
 pub struct WorkerSourceTask {
     /// Name of the connector.
@@ -30,6 +35,8 @@ pub struct WorkerSourceTask {
     pub producer: Box<dyn Producer>,
     /// Holds the durable offsets.
     pub offsets: Arc<dyn OffsetStore>,
+    /// How long batches are gathered into one send (`transaction.boundary = interval`); none sends each by itself.
+    pub gather: Option<Duration>,
     /// Data to bytes.
     pub conversion: Conversion,
     /// What happens to each record before that.
@@ -61,17 +68,38 @@ impl WorkerSourceTask {
             return Ok(TaskEnd::Stopped);
         }
         self.task_status.set(TaskState::Running);
+        let mut gathered = Gathered::default();
         loop {
             let begun = Instant::now();
-            let delivered = match self.poll().await? {
+            let polled = match gathered.until {
+                Some(until) => match tokio::time::timeout_at(until.into(), self.poll()).await {
+                    Ok(polled) => polled?,
+                    // Dropping a poll loses nothing.
+                    Err(_) => {
+                        if !self.store_gathered(&mut gathered).await? {
+                            return Ok(TaskEnd::Stopped);
+                        }
+                        continue;
+                    }
+                },
+                None => self.poll().await?,
+            };
+            let delivered = match polled {
                 Some(SourcePoll::Records(records)) if records.is_empty() => true,
-                Some(SourcePoll::Records(records)) => self.deliver(records).await?,
-                Some(SourcePoll::Offsets(reached)) => self.store(Vec::new(), &reached).await?,
+                Some(SourcePoll::Records(records)) => self.deliver(records, &mut gathered).await?,
+                Some(SourcePoll::Offsets(reached)) => self.gather(Vec::new(), reached, &mut gathered).await?,
                 Some(SourcePoll::CaughtUp) => {
-                    self.task_status.caught_up(begun);
-                    true
+                    let stored = self.store_gathered(&mut gathered).await?;
+                    if stored {
+                        self.task_status.caught_up(begun);
+                    }
+                    stored
                 }
-                Some(SourcePoll::Finished) => return Ok(TaskEnd::Finished),
+                Some(SourcePoll::Finished) => match self.store_gathered(&mut gathered).await? {
+                    true => return Ok(TaskEnd::Finished),
+                    false => false,
+                },
+                // What was gathered is not sent: nothing of it is stored, so it is read again.
                 None => false,
             };
             if !delivered {
@@ -106,7 +134,7 @@ impl WorkerSourceTask {
     }
 
     /// Takes one polled batch all the way. False where a stop came before it was durable.
-    async fn deliver(&mut self, records: Vec<SourceRecord>) -> Result<bool> {
+    async fn deliver(&mut self, records: Vec<SourceRecord>, gathered: &mut Gathered) -> Result<bool> {
         let mut batch = Vec::with_capacity(records.len());
         let mut reached = SourceOffsets::new();
         let mut failed = None;
@@ -121,8 +149,7 @@ impl WorkerSourceTask {
             };
             match converted {
                 Ok(Some(record)) => {
-                    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-                    counters.bytes.fetch_add((length(&record.key) + length(&record.value)) as u64, Relaxed);
+                    counters.bytes.fetch_add(size_of(&record) as u64, Relaxed);
                     batch.push(record);
                 }
                 Ok(None) => {
@@ -140,10 +167,38 @@ impl WorkerSourceTask {
             reached.insert(source_partition, source_offset);
         }
         // What came before a record that fails the task is delivered first, so that a restart begins at that record.
-        if !self.store(batch, &reached).await? {
+        if !self.gather(batch, reached, gathered).await? {
             return Ok(false);
         }
-        failed.map_or(Ok(true), Err)
+        match failed {
+            Some(error) if self.store_gathered(gathered).await? => Err(error),
+            Some(_) => Ok(false),
+            None => Ok(true),
+        }
+    }
+
+    /// Makes records and offsets durable, at once or when the transaction's time has come. False where a stop came first.
+    async fn gather(
+        &mut self,
+        batch: Vec<ProducerRecord>,
+        reached: SourceOffsets,
+        gathered: &mut Gathered,
+    ) -> Result<bool> {
+        let Some(interval) = self.gather else { return self.store(batch, &reached).await };
+        let until = *gathered.until.get_or_insert_with(|| Instant::now() + interval);
+        gathered.bytes += batch.iter().map(size_of).sum::<usize>();
+        gathered.records.extend(batch);
+        gathered.reached.extend(reached);
+        let full = gathered.records.len() >= GATHERED_RECORDS_MAX || gathered.bytes >= GATHERED_BYTES_MAX;
+        if full || Instant::now() >= until { self.store_gathered(gathered).await } else { Ok(true) }
+    }
+
+    async fn store_gathered(&mut self, gathered: &mut Gathered) -> Result<bool> {
+        let Gathered { records, reached, until, .. } = std::mem::take(gathered);
+        if until.is_none() {
+            return Ok(true);
+        }
+        self.store(records, &reached).await
     }
 
     /// Makes records and offsets durable and tells the task so. False where a stop came first.
@@ -160,29 +215,59 @@ impl WorkerSourceTask {
 
     /// Makes records and offsets durable (G1: the offsets only together with, or after, every record before them). False
     /// where a stop came first.
-    async fn produce(&mut self, batch: Vec<ProducerRecord>, reached: &SourceOffsets) -> Result<bool> {
-        let sent =
-            retry!("produce", &self.task_status, &self.stop, self.producer.send(&batch, reached, &self.connector));
-        let Some(results) = sent? else { return Ok(false) };
-        let mut refused = false;
-        for (record, result) in batch.iter().zip(results) {
-            match result {
-                Ok(_) => {
-                    self.status.counters.written.fetch_add(1, Relaxed);
+    async fn produce(&mut self, mut batch: Vec<ProducerRecord>, reached: &SourceOffsets) -> Result<bool> {
+        loop {
+            let sent =
+                retry!("produce", &self.task_status, &self.stop, self.producer.send(&batch, reached, &self.connector));
+            let Some(results) = sent? else { return Ok(false) };
+            let refused = results.iter().any(Result::is_err);
+            if refused && self.producer.all_or_nothing() {
+                // Nothing is written. Tolerated, the rest goes without them; otherwise the task ends before the batch.
+                let mut rest = Vec::with_capacity(batch.len());
+                for (record, result) in batch.into_iter().zip(results) {
+                    match result {
+                        Ok(_) => rest.push(record),
+                        Err(error) => self.refused(&record, error)?,
+                    }
                 }
-                Err(error) => {
-                    refused = true;
-                    let failure = Failure::new(Stage::KafkaProduce, "producer", error);
-                    self.errors.source_record(&record.topic, failure)?;
+                batch = rest;
+                continue;
+            }
+            for (record, result) in batch.iter().zip(results) {
+                match result {
+                    Ok(_) => {
+                        self.status.counters.written.fetch_add(1, Relaxed);
+                    }
+                    Err(error) => self.refused(record, error)?,
                 }
             }
+            if refused {
+                // Tolerated: the producer held the offsets back, so that they could still be refused here.
+                self.offsets.put(&self.connector, reached)?;
+            }
+            return Ok(true);
         }
-        if refused {
-            // Tolerated: the producer held the offsets back, so that they could still be refused here.
-            self.offsets.put(&self.connector, reached)?;
-        }
-        Ok(true)
     }
+
+    /// The broker does not take a record: an error where that is not tolerated.
+    fn refused(&self, record: &ProducerRecord, error: Error) -> Result<()> {
+        self.errors.source_record(&record.topic, Failure::new(Stage::KafkaProduce, "producer", error))
+    }
+}
+
+/// Batches that become one transaction.
+#[derive(Default)]
+struct Gathered {
+    records: Vec<ProducerRecord>,
+    reached: SourceOffsets,
+    bytes: usize,
+    /// When it is written at the latest; none while there is nothing.
+    until: Option<Instant>,
+}
+
+fn size_of(record: &ProducerRecord) -> usize {
+    let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+    length(&record.key) + length(&record.value)
 }
 
 impl std::fmt::Debug for WorkerSourceTask {

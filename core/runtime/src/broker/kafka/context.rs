@@ -22,6 +22,8 @@ pub(super) struct Connection {
     /// Where to, for errors.
     bootstrap: String,
     trouble: Mutex<Option<Trouble>>,
+    /// A request may have been sent without its answer being read since this was last asked.
+    disturbed: AtomicBool,
 }
 
 /// Why the cluster can't be used at the moment.
@@ -34,7 +36,18 @@ pub(super) struct Trouble {
 
 impl Connection {
     pub(super) fn new(client: &str, bootstrap: &str) -> Arc<Self> {
-        Arc::new(Self { client: client.to_owned(), bootstrap: bootstrap.to_owned(), trouble: Mutex::new(None) })
+        Arc::new(Self {
+            client: client.to_owned(),
+            bootstrap: bootstrap.to_owned(),
+            trouble: Mutex::new(None),
+            disturbed: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether connections failed or requests timed out since the last call. librdkafka sends such requests again by itself, so
+    /// copies of them may still be under way.
+    pub(super) fn take_disturbance(&self) -> bool {
+        self.disturbed.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn trouble(&self) -> Option<Trouble> {
@@ -64,6 +77,9 @@ impl Connection {
     }
 
     pub(super) fn log_line(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        if matches!(facility, "FAIL" | "ERROR" | "REQTMOUT" | "TXNERR") {
+            self.disturbed.store(true, Ordering::Release);
+        }
         let client = &self.client;
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
@@ -78,6 +94,7 @@ impl Connection {
     }
 
     pub(super) fn error(&self, error: &KafkaError, reason: &str) {
+        self.disturbed.store(true, Ordering::Release);
         let kind = error.rdkafka_error_code().map_or(ErrorKind::Fatal, kind_of);
         if matches!(kind, ErrorKind::Unreachable | ErrorKind::RefreshAuth | ErrorKind::Config) {
             self.note(kind, reason);

@@ -17,7 +17,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::mpsc;
 
 use super::context::{Connection, kind_of};
@@ -41,25 +41,27 @@ pub(super) struct KafkaProducer {
     offsets: Arc<dyn OffsetStore>,
 }
 
-type Client = ThreadedProducer<Reports>;
+pub(super) type Client = ThreadedProducer<Reports>;
+/// One that nobody listens to.
+pub(super) type PlainClient = ThreadedProducer<DefaultProducerContext>;
 
 /// A batch that was given to librdkafka, at least in part.
-struct Batch {
-    records: Vec<ProducerRecord>,
+pub(super) struct Batch {
+    pub(super) records: Vec<ProducerRecord>,
     /// How many of them librdkafka has.
-    given: usize,
+    pub(super) given: usize,
     /// How many results are missing of those.
-    missing: usize,
-    results: Vec<Option<Result<(TopicPartition, i64), KafkaError>>>,
-    reports: mpsc::UnboundedReceiver<Report>,
+    pub(super) missing: usize,
+    pub(super) results: Vec<Option<Result<(TopicPartition, i64), KafkaError>>>,
+    pub(super) reports: mpsc::UnboundedReceiver<Report>,
     reporter: mpsc::UnboundedSender<Report>,
 }
 
-type Report = (usize, Result<(i32, i64), KafkaError>);
+pub(super) type Report = (usize, Result<(i32, i64), KafkaError>);
 
 /// Takes librdkafka's log lines, troubles and delivery reports.
-struct Reports {
-    connection: Arc<Connection>,
+pub(super) struct Reports {
+    pub(super) connection: Arc<Connection>,
 }
 
 impl ClientContext for Reports {
@@ -258,7 +260,7 @@ impl Drop for KafkaProducer {
 }
 
 /// The destructor waits for the client's thread, and for records that are on their way to be given up.
-fn drop_later(client: Arc<Client>) {
+pub(super) fn drop_later(client: Arc<Client>) {
     match tokio::runtime::Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn_blocking(move || drop(client))),
         Err(_) => drop(client),
@@ -266,7 +268,7 @@ fn drop_later(client: Arc<Client>) {
 }
 
 impl Batch {
-    fn new(records: &[ProducerRecord]) -> Self {
+    pub(super) fn new(records: &[ProducerRecord]) -> Self {
         let (reporter, reports) = mpsc::unbounded_channel();
         Self {
             records: records.to_vec(),
@@ -278,8 +280,13 @@ impl Batch {
         }
     }
 
-    /// Whether these are the records of this batch. Their bytes are shared, so this rarely compares any.
-    fn is_of(&self, records: &[ProducerRecord]) -> bool {
+    /// Whether these are the records of this batch.
+    pub(super) fn is_of(&self, records: &[ProducerRecord]) -> bool {
+        !records.is_empty() && self.records.len() == records.len() && self.begins_with(records)
+    }
+
+    /// Whether these are its first records. Their bytes are shared, so this rarely compares any.
+    pub(super) fn begins_with(&self, records: &[ProducerRecord]) -> bool {
         fn same(one: &Option<Bytes>, other: &Option<Bytes>) -> bool {
             match (one, other) {
                 (Some(one), Some(other)) => {
@@ -289,8 +296,7 @@ impl Batch {
                 _ => false,
             }
         }
-        !records.is_empty()
-            && self.records.len() == records.len()
+        self.records.len() >= records.len()
             && self.records.iter().zip(records).all(|(one, other)| {
                 one.topic == other.topic
                     && one.partition == other.partition
@@ -301,15 +307,32 @@ impl Batch {
             })
     }
 
-    /// Gives librdkafka as many records as its queue takes.
-    fn give(&mut self, client: &Client) {
-        while self.given < self.records.len() && self.give_one(client, self.given) {
+    /// The records that failed so far, and why.
+    pub(super) fn failures(&self) -> impl Iterator<Item = (usize, &KafkaError)> {
+        self.results.iter().enumerate().filter_map(|(index, result)| match result {
+            Some(Err(error)) => Some((index, error)),
+            _ => None,
+        })
+    }
+
+    /// Gives librdkafka so many of the next records; false if its queue is full.
+    pub(super) fn give_some(&mut self, client: &Client, count: usize) -> bool {
+        for _ in 0..count {
+            if !self.give_one(client, self.given) {
+                return false;
+            }
             self.given += 1;
         }
+        true
+    }
+
+    /// Gives librdkafka as many records as its queue takes.
+    fn give(&mut self, client: &Client) {
+        self.give_some(client, self.records.len() - self.given);
     }
 
     /// Gives librdkafka one record; false if its queue is full.
-    fn give_one(&mut self, client: &Client, index: usize) -> bool {
+    pub(super) fn give_one(&mut self, client: &Client, index: usize) -> bool {
         let record = &self.records[index];
         // librdkafka takes names as C does.
         if record.topic.contains('\0') || record.headers.iter().any(|(name, _)| name.contains('\0')) {
@@ -346,13 +369,13 @@ impl Batch {
         }
     }
 
-    fn take_reports(&mut self) {
+    pub(super) fn take_reports(&mut self) {
         while let Ok(report) = self.reports.try_recv() {
             self.take(report);
         }
     }
 
-    fn take(&mut self, (index, report): Report) {
+    pub(super) fn take(&mut self, (index, report): Report) {
         let topic = &self.records[index].topic;
         self.missing -= 1;
         self.results[index] =
@@ -360,11 +383,11 @@ impl Batch {
     }
 }
 
-fn text_of(error: &KafkaError) -> String {
+pub(super) fn text_of(error: &KafkaError) -> String {
     error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string())
 }
 
-fn is_too_large(error: &KafkaError) -> bool {
+pub(super) fn is_too_large(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::MessageBatchTooLarge)
@@ -372,7 +395,7 @@ fn is_too_large(error: &KafkaError) -> bool {
 }
 
 /// Errors that the next record need not share.
-fn is_of_this_record(error: &KafkaError) -> bool {
+pub(super) fn is_of_this_record(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
         Some(

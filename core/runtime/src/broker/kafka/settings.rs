@@ -85,6 +85,11 @@ impl Settings {
         Self { bootstrap: bootstrap.to_owned(), client: client.clone() }
     }
 
+    /// Whether the worker's settings hold this one, as written.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.client.contains(key)
+    }
+
     /// The configuration of a client, with `own` on top of the worker's settings.
     pub(super) fn client_config(&self, role: Role, own: &Properties) -> Result<ClientConfig> {
         let mut merged = Properties::new();
@@ -165,6 +170,7 @@ const WITHOUT_MEANING: &[&str] = &[
     "group.id",
     "max.poll.records",
     "topic.refresh.interval.ms",
+    "transactional.id",
     // Java's own.
     "auto.include.jmx.reporter",
     "default.api.timeout.ms",
@@ -191,7 +197,6 @@ const WITHOUT_MEANING: &[&str] = &[
     "ssl.trustmanager.algorithm",
     "ssl.truststore.password",
     "ssl.truststore.type",
-    "transaction.timeout.ms",
     "value.deserializer",
     "value.serializer",
 ];
@@ -253,6 +258,7 @@ fn translate(role: Role, settings: &Properties) -> Result<Vec<(String, String)>>
                 }
             }
             "ssl.endpoint.identification.algorithm" => set(key, if value.is_empty() { "none" } else { value }),
+            "transaction.timeout.ms" if role != Role::Producer => {}
             "buffer.memory" => match value.parse::<u64>() {
                 Ok(bytes) => set("queue.buffering.max.kbytes", &(bytes / 1024).max(1).to_string()),
                 Err(_) => return Err(Error::config(format!("{key}: must be a number of bytes, found '{value}'"))),

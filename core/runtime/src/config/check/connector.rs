@@ -6,7 +6,7 @@ use ottla_api::config::{Config as _, Properties, check_topic_name, java_regex, s
 use ottla_api::plugin::{Constructor, Plugin, PluginKind};
 
 use super::super::nearest::nearest;
-use super::super::options::{CommonConfig, ExactlyOnce, SinkConfig, SourceConfig};
+use super::super::options::{Boundary, CommonConfig, ExactlyOnce, ExactlyOnceSources, SinkConfig, SourceConfig};
 use super::super::section::{Entry, Section};
 use super::super::{ConnectorConfig, ErrorsConfig, PluginConfig, SinkInput, StageConfig, WorkerConfig};
 use super::worker::CheckedWorker;
@@ -232,10 +232,15 @@ impl Checker<'_> {
         let Some(source) = self.read::<SourceConfig>(section, framework) else { return };
         let own_broker = section.text("producer.override.bootstrap.servers");
         let broker = own_broker.or(worker.as_ref().map(|worker| worker.config.bootstrap_servers.as_str()));
-        if source.exactly_once_support == ExactlyOnce::Required && broker.is_some_and(|broker| broker != "embedded") {
+        let enabled = worker.as_ref().is_some_and(|worker| {
+            worker.config.exactly_once_source_support == ExactlyOnceSources::Enabled
+                || source.exactly_once_support == ExactlyOnce::Required
+        });
+        let transactions = enabled && broker.is_some_and(|broker| broker != "embedded");
+        if transactions && source.transaction_boundary == Boundary::Connector {
             let message =
-                "can't be 'required': into Kafka, sources deliver at least once (embedded topics: exactly once)";
-            self.error(section, "exactly.once.support", message);
+                "can't be 'connector': no source here says where its transactions end; use 'poll' or 'interval'";
+            self.error(section, "transaction.boundary", message);
         }
         self.topic_creation(section, &source.topic_creation_groups.unwrap_or_default());
         if section.text("errors.deadletterqueue.topic.name").is_some() {

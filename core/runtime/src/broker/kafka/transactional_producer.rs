@@ -1,0 +1,421 @@
+//! Writes the batches of one task, each with the source offsets it reaches as one transaction.
+//!
+//! # What became of a transaction
+//!
+//! The answer to a commit can get lost, and librdkafka's ways to go on with the same producer have had their defects; worse, a
+//! commit that was only delayed may end a *later* transaction of the same producer (KAFKA-17754). So after any error of any call
+//! the producer is thrown away. The next one's initialisation decides the transaction, one way or the other, and its new epoch
+//! makes the broker refuse what the old one may still have under way. Then the topic tells: the last record of the transaction is
+//! visible to readers of committed records, or it is not. Only now is the batch done, or sent again.
+//!
+//! The same is done, quietly, after a commit that succeeded while connections failed: librdkafka had to ask twice, and the first
+//! question may still arrive.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use ottla_api::offset::{SourceOffsets, TopicPartition};
+use ottla_api::{Error, ErrorKind, Result};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, Producer as _};
+
+use super::blocking;
+use super::offsets::Place;
+use super::producer::{Batch, Client, drop_later, is_of_this_record, is_too_large, text_of};
+use super::transactions::{Initialised, KafkaTransactions};
+use crate::broker::{Producer, ProducerRecord};
+
+/// How long trouble may last before a call says so, in order that the status shows it.
+const TROUBLE_MAX: Duration = Duration::from_secs(10);
+/// Pause before a full queue is tried again.
+const QUEUE_PAUSE: Duration = Duration::from_millis(5);
+/// How long an abort by a producer that goes away may take; the broker's timeout does the rest.
+const LAST_ABORT_MAX: Duration = Duration::from_secs(5);
+
+/// A producer of one task.
+pub(super) struct TransactionalProducer {
+    shared: Arc<KafkaTransactions>,
+    task: usize,
+    /// None after an error, until the next call makes another.
+    current: Option<Initialised>,
+    /// A transaction was begun with it and has not ended.
+    open: bool,
+    /// A commit was asked for, and nobody knows what became of it.
+    doubt: Option<Transaction>,
+    /// Topics whose last requests were too large for them: their records are sent one by one, until a batch succeeds.
+    alone: BTreeSet<Arc<str>>,
+}
+
+/// A transaction that was written, and perhaps committed.
+struct Transaction {
+    /// The caller's records, then one for each source offset.
+    batch: Batch,
+    records: usize,
+    offsets: SourceOffsets,
+}
+
+impl Transaction {
+    fn is_of(&self, records: &[ProducerRecord], offsets: &SourceOffsets) -> bool {
+        self.records == records.len() && self.offsets == *offsets && self.batch.begins_with(records)
+    }
+
+    /// Where the record at this index lies.
+    fn place(&self, index: usize) -> Option<&(TopicPartition, i64)> {
+        self.batch.results[index].as_ref().and_then(|result| result.as_ref().ok())
+    }
+
+    fn places(&self) -> Vec<Result<(TopicPartition, i64)>> {
+        let unknown = || Error::fatal("produce: a record of a committed transaction has no place");
+        (0..self.records).map(|index| self.place(index).cloned().ok_or_else(unknown)).collect()
+    }
+}
+
+/// What came of writing a transaction.
+enum Written {
+    /// All of it has arrived.
+    Whole(Transaction),
+    /// A record was refused, and everything was aborted.
+    Refused(Batch),
+}
+
+impl TransactionalProducer {
+    pub(super) fn new(shared: Arc<KafkaTransactions>, task: usize, initialised: Initialised) -> Self {
+        Self { shared, task, current: Some(initialised), open: false, doubt: None, alone: BTreeSet::new() }
+    }
+
+    /// Throws the producer away. The broker aborts what it had begun when the next one is initialised.
+    fn discard(&mut self) {
+        self.open = false;
+        if let Some(current) = self.current.take() {
+            drop_later(current.client);
+        }
+    }
+
+    /// The producer, a new one where the last was thrown away.
+    async fn current(&mut self) -> Result<Initialised> {
+        if let Some(current) = &self.current {
+            return Ok(current.clone());
+        }
+        // If somebody has taken over, he is not to be fenced; and if he does so meanwhile, he is seen afterwards.
+        self.shared.check_claim().await?;
+        let initialised = self.shared.initialise(self.task).await?;
+        self.shared.check_claim().await?;
+        Ok(self.current.insert(initialised).clone())
+    }
+
+    /// Finds out what became of a transaction that is in doubt. Answers whether it was this batch's, and was committed.
+    async fn settle(
+        &mut self,
+        records: &[ProducerRecord],
+        offsets: &SourceOffsets,
+    ) -> Result<Option<Vec<Result<(TopicPartition, i64)>>>> {
+        if self.open || self.doubt.is_some() {
+            // Also where the last call was dropped half-way.
+            self.discard();
+        }
+        let Some(doubt) = &self.doubt else { return Ok(None) };
+        let Some((partition, offset)) = doubt.batch.records.len().checked_sub(1).and_then(|last| doubt.place(last))
+        else {
+            self.doubt = None;
+            return Ok(None);
+        };
+        let (partition, offset) = (partition.clone(), *offset);
+        self.current().await?;
+        let committed = self.shared.is_committed(&partition, offset).await?;
+        let Some(transaction) = self.doubt.take() else { return Ok(None) };
+        tracing::warn!(committed, at = %partition, offset, "found out what became of the last transaction");
+        if !committed {
+            return Ok(None);
+        }
+        self.take_up(&transaction);
+        Ok(transaction.is_of(records, offsets).then(|| transaction.places()))
+    }
+
+    /// Makes committed offsets known to the connector's tasks.
+    fn take_up(&self, transaction: &Transaction) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
+        for (index, record) in transaction.batch.records.iter().enumerate().skip(transaction.records) {
+            if let (Some(key), Some((at, offset))) = (&record.key, transaction.place(index)) {
+                let place = Place { own_topic: true, partition: at.partition, offset: *offset, timestamp: now };
+                self.shared.offsets.take(key, record.value.as_deref(), place);
+            }
+        }
+    }
+
+    /// The caller's records, and one for each offset.
+    fn batch_of(&self, records: &[ProducerRecord], offsets: &SourceOffsets) -> Batch {
+        let topic: Arc<str> = self.shared.spec.offsets_topic.as_str().into();
+        let offsets = offsets.iter().map(|(partition, offset)| ProducerRecord {
+            topic: topic.clone(),
+            partition: None,
+            key: Some(self.shared.offsets.key(partition)),
+            value: Some(Bytes::from(offset.to_json())),
+            timestamp: None,
+            headers: Vec::new(),
+        });
+        let all: Vec<ProducerRecord> = records.iter().cloned().chain(offsets).collect();
+        Batch::new(&all)
+    }
+
+    /// Begins a transaction and writes all of it.
+    async fn write(&mut self, records: &[ProducerRecord], offsets: &SourceOffsets) -> Result<Written> {
+        let Initialised { client, connection } = self.current().await?;
+        // What went wrong while nothing was under way can't matter.
+        connection.take_disturbance();
+        let begin = client.begin_transaction();
+        begin.map_err(|error| indefinite(connection.failure("begin a transaction", &error)))?;
+        self.open = true;
+        let outside = offsets_outside_of_transactions();
+        let mut batch = self.batch_of(records, if outside { const { &SourceOffsets::new() } } else { offsets });
+        let begun = Instant::now();
+        while batch.given < batch.records.len() || batch.missing > 0 {
+            batch.take_reports();
+            if batch.failures().next().is_some() {
+                break;
+            }
+            let next = batch.given;
+            let alone = batch.records.get(next).is_some_and(|record| self.alone.contains(&record.topic));
+            let mut waits_for_queue = false;
+            if alone && batch.missing == 0 {
+                waits_for_queue = !batch.give_one(&client, next);
+                batch.given += usize::from(!waits_for_queue);
+            } else if !alone {
+                let limit =
+                    batch.records[next..].iter().take_while(|record| !self.alone.contains(&record.topic)).count();
+                waits_for_queue = !batch.give_some(&client, limit);
+            }
+            if batch.missing == 0 {
+                if waits_for_queue {
+                    tokio::time::sleep(QUEUE_PAUSE).await;
+                }
+                continue;
+            }
+            let pause = if waits_for_queue { QUEUE_PAUSE } else { Duration::from_millis(500) };
+            if let Ok(Some(report)) = tokio::time::timeout(pause, batch.reports.recv()).await {
+                batch.take(report);
+                continue;
+            }
+            if let Some((code, reason)) = client.client().fatal_error() {
+                return Err(Error::retriable(format!("produce: the producer failed ({code}): {reason}")));
+            }
+            if connection.troubled_for().is_some_and(|time| time > TROUBLE_MAX)
+                && let Some(trouble) = connection.trouble()
+            {
+                let error = connection.trouble_error(&trouble).during("produce");
+                return Err(if error.is_retriable() { error } else { error.of_kind(ErrorKind::RefreshAuth) });
+            }
+            if begun.elapsed() > self.shared.timeout {
+                return Err(Error::unreachable(format!(
+                    "produce: the batch was not acknowledged within transaction.timeout.ms ({} ms)",
+                    self.shared.timeout.as_millis()
+                )));
+            }
+        }
+        if batch.failures().next().is_none() {
+            return Ok(Written::Whole(Transaction { batch, records: records.len(), offsets: offsets.clone() }));
+        }
+        // The records that librdkafka still holds are given back by the abort.
+        self.end("abort", move |client, timeout| client.abort_transaction(timeout)).await?;
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while batch.missing > 0 && Instant::now() < deadline {
+            match tokio::time::timeout(Duration::from_millis(100), batch.reports.recv()).await {
+                Ok(Some(report)) => batch.take(report),
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
+        Ok(Written::Refused(batch))
+    }
+
+    /// Commits or aborts.
+    async fn end(
+        &mut self,
+        doing: &'static str,
+        call: impl FnOnce(&Client, Duration) -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<()> {
+        let Some(Initialised { client, connection }) = self.current.clone() else {
+            return Err(Error::retriable(format!("{doing} a transaction: there is no producer")));
+        };
+        let timeout = self.shared.timeout;
+        let doing = format!("{doing} a transaction");
+        let ended =
+            blocking(move || call(&client, timeout).map_err(|error| indefinite(connection.failure(&doing, &error))))
+                .await;
+        if ended.is_ok() {
+            self.open = false;
+        }
+        ended
+    }
+
+    /// Commits what was written.
+    async fn commit(&mut self, transaction: Transaction) -> Result<Vec<Result<(TopicPartition, i64)>>> {
+        // From here on, until an answer says otherwise, nobody knows.
+        self.doubt = Some(transaction);
+        self.end("commit", |client, timeout| client.commit_transaction(timeout)).await?;
+        let Some(transaction) = self.doubt.take() else { return Ok(Vec::new()) };
+        self.take_up(&transaction);
+        if self.current.as_ref().is_some_and(|current| current.connection.take_disturbance()) {
+            tracing::debug!("connections failed during a commit: the next transaction gets a producer of its own");
+            self.discard();
+        }
+        if let Some(current) = &self.current {
+            current.connection.is_well();
+        }
+        if offsets_outside_of_transactions() {
+            self.write_offsets_outside(&transaction.offsets)?;
+        }
+        Ok(transaction.places())
+    }
+
+    /// One try at a batch, from its first record to the answer to its commit.
+    async fn attempt(
+        &mut self,
+        records: &[ProducerRecord],
+        offsets: &SourceOffsets,
+    ) -> Result<Vec<Result<(TopicPartition, i64)>>> {
+        loop {
+            let batch = match self.write(records, offsets).await? {
+                Written::Whole(transaction) => {
+                    let results = self.commit(transaction).await?;
+                    self.alone.clear();
+                    return Ok(results);
+                }
+                Written::Refused(batch) => batch,
+            };
+            // A request holds several records. If it was too large for its topic, some of them may still fit alone.
+            let crowded: Vec<Arc<str>> = batch
+                .failures()
+                .filter(|(_, error)| is_too_large(error))
+                .map(|(index, _)| batch.records[index].topic.clone())
+                .filter(|topic| !self.alone.contains(topic))
+                .filter(|topic| batch.records.iter().filter(|record| record.topic == *topic).count() > 1)
+                .collect();
+            if !crowded.is_empty() {
+                self.alone.extend(crowded);
+                continue;
+            }
+            return self.refusals(&batch, records.len());
+        }
+    }
+
+    /// The results of a batch that was aborted.
+    fn refusals(&self, batch: &Batch, records: usize) -> Result<Vec<Result<(TopicPartition, i64)>>> {
+        let refused =
+            |index: usize, error: &KafkaError| index < records && is_of_this_record(error) && !is_given_back(error);
+        if !batch.failures().any(|(index, error)| refused(index, error)) {
+            let (index, error) = batch
+                .failures()
+                .find(|(_, error)| !is_given_back(error))
+                .or_else(|| batch.failures().next())
+                .ok_or_else(|| Error::retriable("produce: a transaction was aborted"))?;
+            let doing = if index < records { "produce" } else { "write source offsets" };
+            let connection = self.current.as_ref().map(|current| current.connection.clone());
+            return Err(connection.map_or_else(
+                || Error::retriable(format!("{doing}: {}", text_of(error))),
+                |connection| connection.failure(doing, error),
+            ));
+        }
+        let result = |index: usize| {
+            let record = &batch.records[index];
+            match &batch.results[index] {
+                Some(Err(error)) if refused(index, error) => {
+                    Err(Error::data(format!("produce to topic '{}': {}", record.topic, text_of(error))))
+                }
+                _ => Ok((TopicPartition::new(record.topic.clone(), record.partition.unwrap_or(-1)), -1)),
+            }
+        };
+        Ok((0..records).map(result).collect())
+    }
+
+    /// The planted bug, see [`offsets_outside_of_transactions`]: the offsets follow a while after the records.
+    fn write_offsets_outside(&self, offsets: &SourceOffsets) -> Result<()> {
+        use std::sync::OnceLock;
+        static OUTSIDE: OnceLock<Option<super::producer::PlainClient>> = OnceLock::new();
+        let client = OUTSIDE.get_or_init(|| {
+            let mut config =
+                self.shared.reader.settings.client_config(super::Role::Producer, &Default::default()).ok()?;
+            config.set("linger.ms", "1500").create().ok()
+        });
+        for record in self.batch_of(&[], offsets).records {
+            let (Some(client), Some(key), Some(value)) = (client, &record.key, &record.value) else { continue };
+            let _ = client.send(BaseRecord::to(&record.topic).key(&key[..]).payload(&value[..]));
+        }
+        Ok(())
+    }
+}
+
+/// A planted bug: source offsets are written outside of the transaction. Debug builds obey `OTTLA_FAULT_OFFSETS_OUTSIDE=1`, so
+/// that the fault tests can show that their checker finds it.
+fn offsets_outside_of_transactions() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("OTTLA_FAULT_OFFSETS_OUTSIDE").is_some_and(|value| value == "1")
+}
+
+/// An error of a transaction's call: whether it was a fence, a timeout or a defect, the next producer finds out.
+fn indefinite(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Fatal => error.of_kind(ErrorKind::Retriable),
+        _ => error,
+    }
+}
+
+/// Whether a record was only given back because its transaction ended.
+fn is_given_back(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight))
+}
+
+#[async_trait]
+impl Producer for TransactionalProducer {
+    async fn send(
+        &mut self,
+        records: &[ProducerRecord],
+        offsets: &SourceOffsets,
+        _connector: &str,
+    ) -> Result<Vec<Result<(TopicPartition, i64)>>> {
+        if records.is_empty() && offsets.is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Some(results) = self.settle(records, offsets).await? {
+            return Ok(results);
+        }
+        let to_offsets = |record: &ProducerRecord| *record.topic == *self.shared.spec.offsets_topic;
+        if records.iter().any(to_offsets) {
+            let refuse = |record: &ProducerRecord| match to_offsets(record) {
+                true => Err(Error::data(format!(
+                    "produce to topic '{}': it holds the source offsets of exactly-once connectors",
+                    record.topic
+                ))),
+                false => Ok((TopicPartition::new(record.topic.clone(), -1), -1)),
+            };
+            return Ok(records.iter().map(refuse).collect());
+        }
+        let outcome = self.attempt(records, offsets).await;
+        outcome.inspect_err(|_| self.discard())
+    }
+
+    fn all_or_nothing(&self) -> bool {
+        true
+    }
+}
+
+impl Drop for TransactionalProducer {
+    /// Readers of committed records wait for open transactions, so one that will not end is aborted.
+    fn drop(&mut self) {
+        let Some(Initialised { client, .. }) = self.current.take() else { return };
+        if !self.open {
+            return drop_later(client);
+        }
+        let abort = move || {
+            if let Err(error) = client.abort_transaction(LAST_ABORT_MAX) {
+                tracing::debug!(%error, "the last transaction is left to the broker's timeout");
+            }
+            drop(client);
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(abort)),
+            Err(_) => abort(),
+        }
+    }
+}
