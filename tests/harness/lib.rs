@@ -12,6 +12,7 @@ pub mod kafka;
 pub mod log_watch;
 pub mod oracle;
 pub mod posts;
+pub mod python;
 pub mod services;
 pub mod store;
 pub mod wait;

@@ -55,6 +55,35 @@ pub fn postgres() -> String {
     variable("OTTLA_TEST_POSTGRES")
 }
 
+/// URL of the Kinesis server that knows resharding and consumers: kinesis-local. It takes any keys.
+pub fn kinesis() -> String {
+    variable("OTTLA_TEST_KINESIS")
+}
+
+/// URL of the Kinesis server that bears volume: kinesalite. It takes any keys.
+pub fn kinesalite() -> String {
+    variable("OTTLA_TEST_KINESALITE")
+}
+
+/// A Python with clients and readers by others: `requests`, `boto3`, `pyarrow`, `deltalake`, `polars`, `duckdb`.
+pub fn python() -> PathBuf {
+    PathBuf::from(variable("OTTLA_TEST_PYTHON"))
+}
+
+/// A Python with Spark, and the folder of jars that Spark needs for Delta tables and S3.
+pub fn spark() -> (PathBuf, PathBuf) {
+    (PathBuf::from(variable("OTTLA_TEST_SPARK")), PathBuf::from(variable("OTTLA_TEST_SPARK_JARS")))
+}
+
+/// The program `airflow`, which not every machine's Python can run. Without it the caller skips, and says so.
+pub fn airflow(test: &str) -> Option<PathBuf> {
+    let found = std::env::var_os("OTTLA_TEST_AIRFLOW").map(PathBuf::from).filter(|path| !path.as_os_str().is_empty());
+    if found.is_none() {
+        eprintln!("SKIPPED {test}: OTTLA_TEST_AIRFLOW is not set (Airflow 2.11 needs Python 3.10, 3.11 or 3.12)");
+    }
+    found
+}
+
 /// The folder with real rows (`pin.jsonl`, `geo.jsonl`, `user.jsonl`, `seed100_draws.json`), which not every machine has.
 /// Without it the caller skips, and says so.
 pub fn shared_data(test: &str) -> Option<PathBuf> {

@@ -3,13 +3,16 @@
 
 #![allow(clippy::print_stdout, reason = "what a test prints is shown where it fails, and with --nocapture")]
 
+mod airflow;
 mod bad_input;
 mod batch_leg;
+mod batch_use;
 mod broker_gone;
 mod chains;
 mod configuration;
 mod databases;
 mod dead_letters;
+mod delta_readers;
 mod kafka_connect_files;
 mod metrics;
 mod real_rows;
