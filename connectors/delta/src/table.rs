@@ -1,0 +1,696 @@
+//! One table: rows on their way into it, and the positions that it stores.
+//!
+//! Rows of all source partitions are collected in one set of columns, written as Parquet files, and committed together with
+//! the positions that they reach. Per source partition the table stores, as Delta transaction identifiers:
+//!
+//! | Identifier | Version |
+//! |---|---|
+//! | `ottla/<app>/<topic>/<partition>` | *position*: every record of this table before it is in the table |
+//! | `..#topic` | the topic's identity, as a number: positions of a topic of the same name that was made anew mean nothing |
+//! | `..#all` | where records of the partition go to several tables: every record before it is in whichever table it belongs to; where it is missing, the position |
+//!
+//! # Why several tables of one partition are right
+//!
+//! Each table stores its own position, and takes no record below it. So whatever offset the records come again from, each
+//! is in its table once. What a restart may begin with is another question: a record below one table's position can be one
+//! that another table never got. So a commit stores as `#all` the lowest offset of the partition that any other table still
+//! holds in memory at that moment, and a restart begins at the highest `#all`, or at the committed offset where that is
+//! higher (which says the same, G2). A table that gets no record of a partition stores nothing about it and holds nobody up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use bytes::Bytes;
+use deltalake_core::kernel::transaction::CommitData;
+use deltalake_core::kernel::{Action, Add, Transaction};
+use deltalake_core::logstore::LogStoreRef;
+use deltalake_core::protocol::{DeltaOperation, SaveMode};
+use deltalake_core::writer::{DeltaWriter as _, RecordBatchWriter};
+use ottla_api::data::Schema;
+use ottla_api::prelude::*;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use tokio::time::Instant;
+
+use crate::columns::{Columns, conform};
+use crate::commit::{Created, Ledger, Log as _, Move, Outcome, Plan, Rules};
+use crate::config::{Codec, TableOptions};
+use crate::log::{ATTEMPT, DeltaLog, TableSchema, new_table, widened};
+use crate::schema::find;
+use crate::store::Store;
+use crate::upsert::{self, Keys};
+
+/// How often the table may change under one commit before the caller hears of it.
+const TABLE_CHANGES_MAX: u32 = 20;
+/// How much of a record is shown as a sample.
+const SAMPLE_CHARACTERS: usize = 200;
+
+/// One table of a task.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) name: Arc<str>,
+    log: DeltaLog,
+    options: TableOptions,
+    /// `ottla/<app>`.
+    prefix: Arc<str>,
+    rules: Rules,
+    /// The table as it was last seen; nothing while there is none.
+    found: Option<Found>,
+    columns: Columns,
+    /// For each row in `columns`, the number of its place.
+    owners: Vec<u32>,
+    /// The keys of the rows, in mode upsert.
+    keys: Keys,
+    chunks: Vec<Chunk>,
+    places: BTreeMap<TopicPartition, Place>,
+    places_made: u32,
+    bytes: usize,
+    since: Option<Instant>,
+    sample: Option<String>,
+    pending: Option<Pending>,
+}
+
+/// An existing table.
+#[derive(Debug)]
+struct Found {
+    ledger: Ledger,
+    schema: TableSchema,
+}
+
+/// Rows that left the builders.
+#[derive(Debug)]
+struct Chunk {
+    batch: RecordBatch,
+    owners: Vec<u32>,
+    keys: Keys,
+}
+
+/// What this table has to do with one source partition.
+#[derive(Debug)]
+struct Place {
+    number: u32,
+    id: String,
+    /// The position that the table holds, as it was when this place was made or after our last commit.
+    stored: Option<i64>,
+    /// What `#all` holds.
+    stored_all: Option<i64>,
+    /// What `#topic` holds, and what it has to hold.
+    stored_topic: Option<i64>,
+    topic: Option<i64>,
+    /// Records below this offset are in the table or on their way.
+    taken: i64,
+    /// The first record that is on its way.
+    first: Option<i64>,
+}
+
+/// Files that are written and belong into the log.
+#[derive(Debug)]
+struct Pending {
+    work: Work,
+    moves: Vec<(TopicPartition, Reached)>,
+    rows: u64,
+    bytes: u64,
+    sample: Option<String>,
+}
+
+/// How the rows get in.
+#[derive(Debug)]
+enum Work {
+    Append(Plan),
+    Merge(upsert::Merge),
+}
+
+/// What a partition's identifiers hold after a commit.
+#[derive(Debug, Clone, Copy)]
+struct Reached {
+    position: i64,
+    all: Option<i64>,
+    topic: Option<i64>,
+}
+
+/// What a flush came to.
+#[derive(Debug)]
+pub(crate) enum Flushed {
+    Nothing,
+    Committed(Commit),
+    /// The rows are dropped; the records of these partitions have to come again from these offsets on.
+    Dropped {
+        reason: &'static str,
+        again: Vec<(TopicPartition, i64)>,
+    },
+}
+
+/// What was committed.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) version: u64,
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) sample: Option<String>,
+    pub(crate) adopted: bool,
+    pub(crate) conflicts: u32,
+}
+
+/// What a table makes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    Yes,
+    /// It is in the table already.
+    Skipped,
+}
+
+impl Table {
+    pub(crate) fn new(
+        name: Arc<str>,
+        store: &Store,
+        options: TableOptions,
+        app_id: &str,
+        rules: Rules,
+    ) -> Result<Self> {
+        let log =
+            DeltaLog { store: store.clone(), log_store: store.log_store(&name)?, location: store.location(&name) };
+        let columns = Columns::new(&options.fields, options.grows);
+        Ok(Self {
+            name,
+            log,
+            columns,
+            keys: Keys::new(options.upsert_key.as_deref()),
+            options,
+            prefix: format!("ottla/{app_id}").into(),
+            rules,
+            found: None,
+            owners: Vec::new(),
+            chunks: Vec::new(),
+            places: BTreeMap::new(),
+            places_made: 0,
+            bytes: 0,
+            since: None,
+            sample: None,
+            pending: None,
+        })
+    }
+
+    pub(crate) fn log_store(&self) -> &LogStoreRef {
+        &self.log.log_store
+    }
+
+    pub(crate) fn location(&self) -> &str {
+        &self.log.location
+    }
+
+    /// Makes places for partitions and reads what the table stores about them. `topic` is each one's identity.
+    ///
+    /// # Errors
+    ///
+    /// `Fatal` where the table's position belongs to another topic of the same name.
+    pub(crate) async fn open(&mut self, partitions: &[(TopicPartition, Option<i64>)]) -> Result<()> {
+        let prefix = Arc::clone(&self.prefix);
+        let ids = |partition: &TopicPartition| {
+            let id = format!("{prefix}/{}/{}", partition.topic, partition.partition);
+            [id.clone(), format!("{id}#topic"), format!("{id}#all")]
+        };
+        let known = self.places.keys();
+        let all = known.chain(partitions.iter().map(|(partition, _)| partition)).flat_map(ids).collect();
+        self.look(all).await?;
+        for (partition, topic) in partitions {
+            let [id, topic_id, all_id] = ids(partition);
+            let holds = |id: &str| self.found.as_ref().and_then(|found| found.ledger.position(id));
+            let (stored, stored_topic, stored_all) = (holds(&id), holds(&topic_id), holds(&all_id));
+            if let (Some(found), Some(own)) = (stored_topic, topic)
+                && found != *own
+            {
+                return Err(Error::fatal(format!(
+                    "{} holds the records of another topic '{}' up to offset {}: the topic was deleted and made anew, or the \
+                     state folder was. Nothing was written. Ways out: set delta.app.id to a new name to append this topic \
+                     from its first record on, or bring back the state folder or topic that belongs to the table",
+                    self.log.location,
+                    partition.topic,
+                    stored.unwrap_or(0)
+                ))
+                .with("partition", partition));
+            }
+            let number = self.places_made;
+            self.places_made += 1;
+            let taken = stored.unwrap_or(i64::MIN);
+            let place = Place { number, id, stored, stored_all, stored_topic, topic: *topic, taken, first: None };
+            self.places.insert(partition.clone(), place);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn has_place(&self, partition: &TopicPartition) -> bool {
+        self.places.contains_key(partition)
+    }
+
+    /// From where on a partition's records may still be missing in some table, as far as this table knows.
+    pub(crate) fn resume_position(&self, partition: &TopicPartition) -> Option<i64> {
+        let place = self.places.get(partition)?;
+        place.stored_all.or(place.stored)
+    }
+
+    /// The first record of a partition that is taken and not durable.
+    pub(crate) fn first_on_its_way(&self, partition: &TopicPartition) -> Option<i64> {
+        self.places.get(partition).and_then(|place| place.first)
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn buffered(&self) -> usize {
+        self.bytes
+    }
+
+    /// Rows that wait for a commit.
+    pub(crate) fn rows(&self) -> usize {
+        self.columns.rows() + self.chunks.iter().map(|chunk| chunk.batch.num_rows()).sum::<usize>()
+    }
+
+    /// True while written files wait for their commit.
+    pub(crate) fn is_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// True where the rows are to be committed now.
+    pub(crate) fn is_due(&self, rows: usize, bytes: usize, age: Duration) -> bool {
+        self.is_pending()
+            || self.rows() >= rows
+            || self.bytes >= bytes
+            || self.since.is_some_and(|since| since.elapsed() >= age)
+    }
+
+    /// Takes a record of an open partition. `value` is none for a tombstone, which only mode upsert takes.
+    ///
+    /// # Errors
+    ///
+    /// `PoisonRecord` for a record that does not fit; nothing of it is taken.
+    pub(crate) fn take(
+        &mut self,
+        partition: &TopicPartition,
+        record: &SinkRecord,
+        schema: Option<&Arc<Schema>>,
+        value: Option<&Value>,
+    ) -> Result<Taken> {
+        let Some(place) = self.places.get_mut(partition) else {
+            return Err(Error::fatal("a record of a partition that this table was not opened for"));
+        };
+        let offset = record.offset();
+        if offset < place.taken {
+            return Ok(Taken::Skipped);
+        }
+        self.keys.check(value, &record.record.key)?;
+        let row;
+        let value = match value {
+            Some(value) => value,
+            // A deletion is a row of nothing but its key.
+            None => {
+                row = Value::Map(self.keys.row_of(&record.record.key)?);
+                &row
+            }
+        };
+        self.columns.append(schema, value)?;
+        self.keys.push(value, record.record.is_tombstone());
+        self.owners.push(place.number);
+        place.taken = offset + 1;
+        place.first.get_or_insert(offset);
+        self.bytes += record.record.value.size_estimate() + size_of::<u32>();
+        self.since.get_or_insert_with(Instant::now);
+        if self.sample.is_none() {
+            let mut text = Vec::new();
+            record.record.value.write_json(&ottla_api::data::json::WriteOptions::default(), &mut text);
+            self.sample = Some(String::from_utf8_lossy(&text).chars().take(SAMPLE_CHARACTERS).collect());
+        }
+        Ok(Taken::Yes)
+    }
+
+    /// Forgets partitions and their rows.
+    ///
+    /// Files whose commit has no answer yet are forgotten with them, and so the records of other partitions in these files
+    /// are wanted again: the answer says from where on. Should the commit land nonetheless, the positions in it show.
+    pub(crate) fn close(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, i64)>> {
+        let mut again = Vec::new();
+        if let Some(pending) = &self.pending
+            && pending.moves.iter().any(|(partition, _)| partitions.contains(partition))
+        {
+            again = self.drop_all(None);
+            again.retain(|(partition, _)| !partitions.contains(partition));
+        }
+        let closed: Vec<Place> = partitions.iter().filter_map(|partition| self.places.remove(partition)).collect();
+        if closed.iter().any(|place| place.first.is_some()) {
+            self.cut()?;
+            for chunk in &mut self.chunks {
+                let keep: Vec<bool> =
+                    chunk.owners.iter().map(|owner| closed.iter().all(|place| place.number != *owner)).collect();
+                let mask = BooleanArray::from(keep.clone());
+                let kept = arrow::compute::filter_record_batch(&chunk.batch, &mask);
+                chunk.batch = kept.or_error(ErrorKind::Fatal, "drop a closed partition's rows")?;
+                chunk.keys.retain(&keep);
+                let mut keep = keep.iter();
+                chunk.owners.retain(|_| *keep.next().unwrap_or(&true));
+            }
+            self.chunks.retain(|chunk| chunk.batch.num_rows() > 0);
+            if self.chunks.is_empty() {
+                self.forget_rows();
+            }
+        }
+        Ok(again)
+    }
+
+    /// Commits what there is. `others` is, per partition, the first record that another table has on its way.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store; then the files are remembered and the next call goes on with them.
+    pub(crate) async fn flush(&mut self, others: &BTreeMap<TopicPartition, i64>) -> Result<Flushed> {
+        if self.pending.is_none() {
+            if self.rows() == 0 {
+                return Ok(Flushed::Nothing);
+            }
+            match self.write(others).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::PoisonRecord => {
+                    // The rows were right for the table as it was when they were taken.
+                    tracing::warn!(table = self.log.location, %error, "the table has changed; its rows are read again");
+                    let again = self.start_over().await?;
+                    return Ok(Flushed::Dropped { reason: "the table was changed by somebody else", again });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.settle().await
+    }
+
+    /// Brings written files into the log.
+    async fn settle(&mut self) -> Result<Flushed> {
+        for _ in 0..TABLE_CHANGES_MAX {
+            let (Some(pending), Some(found)) = (&mut self.pending, &mut self.found) else {
+                return Ok(Flushed::Nothing);
+            };
+            let outcome = match &pending.work {
+                Work::Append(plan) => found.ledger.commit(&self.log, plan).await?,
+                Work::Merge(merge) => merge.commit(&self.log, &mut found.ledger).await?,
+            };
+            match outcome {
+                Outcome::Committed { version, adopted, conflicts } => {
+                    return Ok(Flushed::Committed(self.committed(version, adopted, conflicts)));
+                }
+                Outcome::Rival => {
+                    let again = self.start_over().await?;
+                    return Ok(Flushed::Dropped { reason: "another task has committed the same partitions", again });
+                }
+                Outcome::TableChanged => {
+                    let schema = self.log.schema_of(&mut found.ledger).await?;
+                    let same = schema.fields == found.schema.fields
+                        && schema.partition_columns == found.schema.partition_columns;
+                    found.schema = schema;
+                    if !same {
+                        let again = self.start_over().await?;
+                        return Ok(Flushed::Dropped { reason: "the table was changed by somebody else", again });
+                    }
+                }
+            }
+        }
+        Err(Error::retriable("the table is changed again and again by somebody else").with("table", &self.log.location))
+    }
+
+    fn committed(&mut self, version: u64, adopted: bool, conflicts: u32) -> Commit {
+        let pending = self.pending.take().expect("only what is pending is committed");
+        for (partition, reached) in pending.moves {
+            if let Some(place) = self.places.get_mut(&partition) {
+                place.stored = Some(reached.position);
+                place.stored_all = reached.all.or(place.stored_all);
+                place.stored_topic = reached.topic.or(place.stored_topic);
+                place.first = None;
+            }
+        }
+        self.bytes = 0;
+        let Pending { rows, bytes, sample, .. } = pending;
+        Commit { version, rows, bytes, sample, adopted, conflicts }
+    }
+
+    /// Drops everything and looks at the table again.
+    async fn start_over(&mut self) -> Result<Vec<(TopicPartition, i64)>> {
+        let ids = self
+            .places
+            .values()
+            .flat_map(|place| [place.id.clone(), format!("{}#topic", place.id), format!("{}#all", place.id)]);
+        self.look(ids.collect()).await?;
+        Ok(self.drop_all(self.found.as_ref().map(|found| found.ledger.clone())))
+    }
+
+    /// Drops rows and files. Answers from where on each partition's records are wanted again.
+    fn drop_all(&mut self, ledger: Option<Ledger>) -> Vec<(TopicPartition, i64)> {
+        let mut again = Vec::new();
+        for (partition, place) in &mut self.places {
+            if let Some(ledger) = &ledger {
+                place.stored = ledger.position(&place.id);
+                place.stored_topic = ledger.position(&format!("{}#topic", place.id));
+                place.stored_all = ledger.position(&format!("{}#all", place.id));
+            }
+            if let Some(first) = place.first.take() {
+                // What the table has by now is passed over when it comes again.
+                place.taken = place.stored.map_or(first, |stored| stored.max(first));
+                again.push((partition.clone(), first));
+            }
+        }
+        self.pending = None;
+        self.forget_rows();
+        again
+    }
+
+    fn forget_rows(&mut self) {
+        let fields = self.found.as_ref().map_or(&self.options.fields, |found| &found.schema.fields);
+        self.columns = Columns::new(fields, self.options.grows);
+        self.owners.clear();
+        self.keys.clear();
+        self.chunks.clear();
+        self.bytes = 0;
+        self.since = None;
+        self.sample = None;
+    }
+
+    /// Reads the newest version: these identifiers, and the schema.
+    async fn look(&mut self, ids: Vec<String>) -> Result<()> {
+        if self.found.is_none() && !self.log.exists().await? {
+            return Ok(());
+        }
+        let mut ledger = Ledger::load(&self.log, ids, self.rules).await?;
+        let schema = self.log.schema_of(&mut ledger).await?;
+        check_against(&schema, &self.options).map_err(|error| error.with("table", &self.log.location))?;
+        if self.rows() == 0 {
+            self.columns = Columns::new(&schema.fields, self.options.grows);
+        }
+        self.found = Some(Found { ledger, schema });
+        Ok(())
+    }
+
+    /// Makes sure that there is a table with a column for everything that the rows have.
+    async fn prepare(&mut self) -> Result<()> {
+        for _ in 0..TABLE_CHANGES_MAX {
+            let Some(found) = &mut self.found else {
+                self.create().await?;
+                continue;
+            };
+            if found.ledger.catch_up(&self.log).await? {
+                found.schema = self.log.schema_of(&mut found.ledger).await?;
+            }
+            let Some((metadata, new)) = widened(&found.schema, &self.columns.fields())? else { return Ok(()) };
+            let names: Vec<&str> = new.iter().map(|field| field.name().as_str()).collect();
+            tracing::info!(table = self.log.location, columns = names.join(", "), "new columns");
+            let operation = DeltaOperation::AddColumn { fields: new };
+            let plan = plan(vec![Action::Metadata(metadata)], operation, Vec::new(), Vec::new())?;
+            match found.ledger.commit(&self.log, &plan).await? {
+                Outcome::Committed { .. } => {
+                    found.schema = self.log.schema_of(&mut found.ledger).await?;
+                }
+                // Somebody else was first, perhaps with the same columns: look again.
+                Outcome::TableChanged | Outcome::Rival => {}
+            }
+        }
+        Err(Error::retriable("the table is changed again and again by somebody else").with("table", &self.log.location))
+    }
+
+    /// Creates the table as version 0, or finds that somebody else has.
+    async fn create(&mut self) -> Result<()> {
+        let fields = self.columns.fields();
+        let known: Vec<_> = fields.iter().filter(|field| field.data_type.to_delta().is_some()).cloned().collect();
+        for name in &self.options.partition_columns {
+            if find(&known, name).is_none() {
+                return Err(Error::config(format!(
+                    "partition.columns names '{name}', which none of the first {} records has with a value; give the \
+                     columns with schema.{}",
+                    self.rows(),
+                    self.name
+                ))
+                .with("table", &self.log.location));
+            }
+        }
+        if known.is_empty() {
+            return Err(Error::config(format!(
+                "none of the first records of this table has a field with a value, so it has no columns; give them with \
+                 schema.{}",
+                self.name
+            ))
+            .with("table", &self.log.location));
+        }
+        let (protocol, metadata, described) = new_table(&known, &self.options.partition_columns)?;
+        let operation = DeltaOperation::Create {
+            mode: SaveMode::ErrorIfExists,
+            location: self.log.log_store.root_url().clone(),
+            protocol: match &protocol {
+                Action::Protocol(protocol) => protocol.clone(),
+                _ => return Err(Error::fatal("a new table's protocol is no protocol")),
+            },
+            metadata: described,
+        };
+        let plan = plan(vec![protocol, metadata], operation, Vec::new(), Vec::new())?;
+        if self.log.create(0, &plan.commit).await? == Created::New {
+            tracing::info!(table = self.log.location, "new table");
+        }
+        let ids = self
+            .places
+            .values()
+            .flat_map(|place| [place.id.clone(), format!("{}#topic", place.id), format!("{}#all", place.id)]);
+        let ids = ids.collect();
+        let mut ledger = Ledger::load(&self.log, ids, self.rules).await?;
+        let schema = self.log.schema_of(&mut ledger).await?;
+        self.found = Some(Found { ledger, schema });
+        Ok(())
+    }
+
+    /// Takes the rows out of the builders.
+    fn cut(&mut self) -> Result<()> {
+        if self.columns.rows() > 0 {
+            let batch = self.columns.finish(false)?;
+            let (owners, keys) = (std::mem::take(&mut self.owners), self.keys.take());
+            self.chunks.push(Chunk { batch, owners, keys });
+        }
+        Ok(())
+    }
+
+    /// Writes the rows into files, and plans their commit.
+    async fn write(&mut self, others: &BTreeMap<TopicPartition, i64>) -> Result<()> {
+        self.cut()?;
+        self.prepare().await?;
+        let Some(found) = &self.found else { return Err(Error::fatal("a table that was just created is not there")) };
+        let schema = found.schema.blind.arrow_schema();
+        let schema = schema.map_err(|error| self.log.failure(&error, "read the table's schema"))?;
+        let batches: Vec<RecordBatch> =
+            self.chunks.iter().map(|chunk| conform(&chunk.batch, &schema)).collect::<Result<_>>()?;
+        let (mut moves, mut transactions, mut reached) = (Vec::new(), Vec::new(), Vec::new());
+        for (partition, place) in self.places.iter().filter(|(_, place)| place.first.is_some()) {
+            let position = place.taken;
+            let all = others.get(partition).map_or(position, |first| position.min(*first));
+            // Once said, it has to be said each time; and it never goes back.
+            let all = (all != position || place.stored_all.is_some()).then(|| all.max(place.stored_all.unwrap_or(all)));
+            let topic = place.topic.filter(|_| place.stored_topic.is_none());
+            let wanted = [
+                (place.id.clone(), place.stored, Some(position)),
+                (format!("{}#topic", place.id), place.stored_topic, topic),
+                (format!("{}#all", place.id), place.stored_all, all),
+            ];
+            for (id, from, to) in wanted {
+                if let Some(to) = to {
+                    transactions.push(Transaction::new(&id, to));
+                    moves.push(Move { id, from, to });
+                }
+            }
+            reached.push((partition.clone(), Reached { position, all, topic }));
+        }
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        let (work, bytes) = match &self.options.upsert_key {
+            Some(key) => {
+                let keys = self.chunks.iter().map(|chunk| &chunk.keys);
+                let source = upsert::last_of_each(&batches, keys)?;
+                let bytes = source.get_array_memory_size() as u64;
+                let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+                let plan = plan(Vec::new(), operation, moves, transactions.clone())?;
+                (Work::Merge(upsert::Merge::new(key.clone(), source, plan, transactions)), bytes)
+            }
+            None => {
+                let properties = properties(self.options.codec)?;
+                let writer = RecordBatchWriter::for_blind_appends(&found.schema.blind)
+                    .map_err(|error| self.log.failure(&error, "write a Parquet file"))?
+                    .with_writer_properties(properties)
+                    .with_target_file_size(self.options.target_file_size);
+                let adds = write_files(&self.log, writer, batches).await?;
+                let bytes = adds.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum();
+                let partition_by = Some(found.schema.partition_columns.clone()).filter(|columns| !columns.is_empty());
+                let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None };
+                let actions = adds.into_iter().map(Action::Add).collect();
+                (Work::Append(plan(actions, operation, moves, transactions)?), bytes)
+            }
+        };
+        let sample = self.sample.take();
+        let fields = found.schema.fields.clone();
+        self.pending = Some(Pending { work, moves: reached, rows, bytes, sample });
+        self.chunks.clear();
+        self.since = None;
+        self.columns = Columns::new(&fields, self.options.grows);
+        Ok(())
+    }
+}
+
+/// Encodes and stores files beside the runtime's threads.
+async fn write_files(log: &DeltaLog, mut writer: RecordBatchWriter, batches: Vec<RecordBatch>) -> Result<Vec<Add>> {
+    let runtime = tokio::runtime::Handle::current();
+    let written = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            for batch in batches {
+                writer.write(batch).await?;
+            }
+            writer.flush().await
+        })
+    });
+    let written = written.await.or_error(ErrorKind::Fatal, "write a Parquet file")?;
+    written.map_err(|error| log.failure(&error, "write a Parquet file"))
+}
+
+/// The file of a version.
+fn plan(
+    actions: Vec<Action>,
+    operation: DeltaOperation,
+    moves: Vec<Move>,
+    transactions: Vec<Transaction>,
+) -> Result<Plan> {
+    let attempt = uuid::Uuid::new_v4().to_string();
+    let is_append = matches!(operation, DeltaOperation::Write { .. });
+    let mut metadata = std::collections::HashMap::from([(ATTEMPT.to_owned(), attempt.clone().into())]);
+    metadata.insert("isBlindAppend".to_owned(), is_append.into());
+    let commit = CommitData::new(actions, operation, metadata, transactions).get_bytes();
+    let commit: Bytes = commit.or_error(ErrorKind::Fatal, "put a commit into words")?;
+    Ok(Plan { attempt, moves, commit })
+}
+
+fn properties(codec: Codec) -> Result<WriterProperties> {
+    let compression = match codec {
+        Codec::Snappy => Compression::SNAPPY,
+        Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
+        Codec::None => Compression::UNCOMPRESSED,
+    };
+    Ok(WriterProperties::builder()
+        .set_created_by(format!("Ottla {}", env!("CARGO_PKG_VERSION")))
+        .set_compression(compression)
+        .build())
+}
+
+/// Compares an existing table with what the configuration says about it.
+fn check_against(schema: &TableSchema, options: &TableOptions) -> Result<()> {
+    for field in &options.fields {
+        if let Some(index) = find(&schema.fields, &field.name)
+            && schema.fields[index].data_type != field.data_type
+        {
+            return Err(Error::config(format!(
+                "schema says that the column '{}' is {}, but the table has {}; correct schema, or write to another table",
+                field.name, field.data_type, schema.fields[index].data_type
+            )));
+        }
+    }
+    if !options.partition_columns.is_empty() && options.partition_columns != schema.partition_columns {
+        return Err(Error::config(format!(
+            "partition.columns is '{}', but the table is divided by '{}', which can't be changed",
+            options.partition_columns.join(","),
+            schema.partition_columns.join(",")
+        )));
+    }
+    Ok(())
+}
