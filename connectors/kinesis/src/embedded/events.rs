@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::Bytes;
-use futures::Stream as AsyncStream;
+use futures::{Stream as AsyncStream, StreamExt as _};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -40,7 +40,8 @@ impl EventBody {
             let message = subscription.next().await?;
             Some((Ok(message), (subscription, sent + 1)))
         });
-        Self { events: Mutex::new(Box::pin(events)) }
+        // Who reads a body may ask once more after its end.
+        Self { events: Mutex::new(Box::pin(events.fuse())) }
     }
 
     pub(super) fn into_stream(self) -> impl AsyncStream<Item = std::io::Result<Bytes>> + Send {

@@ -9,7 +9,7 @@
 //! let config = aws_sdk_kinesis::Config::builder()
 //!     .behavior_version(BehaviorVersion::latest())
 //!     .region(Region::new("us-east-1"))
-//!     .credentials_provider(Credentials::for_tests())
+//!     .credentials_provider(Credentials::new("any", "any", None, None, "embedded"))
 //!     .endpoint_url("http://embedded.invalid")
 //!     .http_client(kinesis.http_client())
 //!     .build();

@@ -231,7 +231,10 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.inner.queue.lock().closed = true;
         self.inner.wake.notify_one();
-        if let Some(writer) = self.writer.take() {
+        // A change that nobody waits for may hold the last handle; then this is the writer's own thread, which ends by itself.
+        if let Some(writer) = self.writer.take()
+            && writer.thread().id() != thread::current().id()
+        {
             // It ends as soon as the queue is written; a panic of its own was heard by whoever waited.
             let _ = writer.join();
         }

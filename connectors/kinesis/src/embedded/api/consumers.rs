@@ -15,8 +15,8 @@ use super::super::stream::{Consumer, Stream};
 use super::super::wire::{ApiError, Reply, seconds};
 use super::records::find_place;
 use super::{
-    ACCOUNT, ApiResult, Call, bounded, check_name, find_active_stream, find_shard, find_stream, named_stream, required,
-    stream_arn,
+    ACCOUNT, ApiResult, Call, bounded, check_name, find_active_stream, find_shard, find_stream, named_stream,
+    refuse_dry_run, required, stream_arn,
 };
 
 fn consumer_arn(region: &str, stream: &str, consumer: &Consumer) -> String {
@@ -210,6 +210,7 @@ pub(super) struct SubscribeToShard {
     consumer_arn: Option<String>,
     shard_id: Option<String>,
     starting_position: Option<StartingPosition>,
+    dry_run: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -225,6 +226,7 @@ pub(super) async fn subscribe_to_shard(
     call: Call,
     input: SubscribeToShard,
 ) -> ApiResult {
+    refuse_dry_run(input.dry_run)?;
     let name = ConsumerName::parse_arn(&required("consumerARN", input.consumer_arn)?)?;
     let id = required("shardId", input.shard_id)?;
     let position = required("startingPosition", input.starting_position)?;

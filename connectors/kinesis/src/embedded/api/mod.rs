@@ -173,6 +173,14 @@ fn required<T>(member: &str, value: Option<T>) -> ApiResult<T> {
     })
 }
 
+/// There is nothing that a dry run could find out here, and taking one for the real thing would be worse than saying so.
+fn refuse_dry_run(dry_run: Option<bool>) -> ApiResult<()> {
+    if dry_run == Some(true) {
+        return Err(ApiError::argument("The embedded Kinesis has no dry runs; leave DryRun out."));
+    }
+    Ok(())
+}
+
 /// A number within bounds, or `default` where it is not given.
 fn bounded(member: &str, value: Option<i64>, default: usize, max: usize) -> ApiResult<usize> {
     match value {
@@ -255,6 +263,8 @@ pub(super) fn children_json(stream: &Stream, shard: &Shard) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cbor;
+    use super::super::wire::Body;
     use super::*;
 
     #[test]
@@ -272,5 +282,46 @@ mod tests {
         assert_eq!(arn("a.b").unwrap_err().code, "ValidationException");
         assert_eq!(named_stream(Some("a b".into()), None).unwrap_err().code, "ValidationException");
         assert_eq!(named_stream(None, None).unwrap_err().code, "InvalidArgumentException");
+    }
+
+    /// A call as the AWS SDK for Java makes it.
+    async fn call_in_cbor(kinesis: &Arc<EmbeddedKinesis>, action: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
+        let request = Request {
+            target: Some(format!("Kinesis_20131202.{action}")),
+            content_type: Some("application/x-amz-cbor-1.1".into()),
+            authorization: None,
+            body: body.into(),
+        };
+        let Outcome::Answer(answer) = kinesis.handle(request).await else { panic!("no answer to {action}") };
+        assert_eq!(answer.content_type, "application/x-amz-cbor-1.1");
+        let Body::Full(body) = answer.body else { panic!("{action} answers events") };
+        (answer.status, body.to_vec())
+    }
+
+    #[tokio::test]
+    async fn calls_in_cbor_are_answered_in_cbor() {
+        let dir = tempfile::tempdir().unwrap();
+        let kinesis = EmbeddedKinesis::open(dir.path()).unwrap();
+        let call = async |action: &str, body: Value| {
+            let (status, answer) = call_in_cbor(&kinesis, action, cbor::encode(&body)).await;
+            (status, cbor::decode(&answer).unwrap())
+        };
+        assert_eq!(call("CreateStream", json!({"StreamName": "s", "ShardCount": 1})).await.0, 200);
+        // Blobs are byte strings, in and out.
+        let put = call("PutRecord", json!({"StreamName": "s", "PartitionKey": "k", "Data": "AQID"})).await;
+        assert_eq!(put.1["ShardId"], "shardId-000000000000");
+        let place = json!({"StreamName": "s", "ShardId": "shardId-000000000000", "ShardIteratorType": "TRIM_HORIZON"});
+        let (_, place) = call("GetShardIterator", place).await;
+        let get = cbor::encode(&json!({"ShardIterator": place["ShardIterator"]}));
+        let (_, records) = call_in_cbor(&kinesis, "GetRecords", get).await;
+        assert!(records.windows(9).any(|window| window == [b"dData".as_slice(), &[0x43, 1, 2, 3]].concat()));
+        let records = cbor::decode(&records).unwrap();
+        assert_eq!(
+            (&records["Records"][0]["Data"], &records["Records"][0]["PartitionKey"]),
+            (&"AQID".into(), &"k".into())
+        );
+        let (status, missing) = call("DescribeStreamSummary", json!({"StreamName": "no"})).await;
+        assert_eq!((status, &missing["__type"]), (400, &"ResourceNotFoundException".into()));
+        assert_eq!(call_in_cbor(&kinesis, "ListStreams", vec![0x9f]).await.0, 400);
     }
 }

@@ -15,7 +15,7 @@ use super::super::stream::{HashKey, Shard, Stream};
 use super::super::wire::{ApiError, Reply, blob, milliseconds};
 use super::{
     ACCOUNT, ApiResult, Call, bounded, children_json, expired_iterator, find_shard, find_stream, named_stream,
-    record_json, required,
+    record_json, refuse_dry_run, required,
 };
 
 /// A record that has been checked, ready to be stored.
@@ -116,9 +116,11 @@ pub(super) struct PutRecord {
     partition_key: Option<String>,
     explicit_hash_key: Option<String>,
     sequence_number_for_ordering: Option<String>,
+    dry_run: Option<bool>,
 }
 
 pub(super) async fn put_record(kinesis: &Arc<EmbeddedKinesis>, _: Call, input: PutRecord) -> ApiResult {
+    refuse_dry_run(input.dry_run)?;
     let name = named_stream(input.stream_name, input.stream_arn)?;
     let record = NewRecord::check(input.partition_key, input.explicit_hash_key, &input.data)?;
     let after = input.sequence_number_for_ordering;
@@ -162,6 +164,7 @@ pub(super) struct PutRecords {
     #[serde(rename = "StreamARN")]
     stream_arn: Option<String>,
     records: Option<Vec<PutRecordsEntry>>,
+    dry_run: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -174,6 +177,7 @@ struct PutRecordsEntry {
 }
 
 pub(super) async fn put_records(kinesis: &Arc<EmbeddedKinesis>, call: Call, input: PutRecords) -> ApiResult {
+    refuse_dry_run(input.dry_run)?;
     let name = named_stream(input.stream_name, input.stream_arn)?;
     let entries = required("records", input.records)?;
     bounded("records.length", Some(entries.len() as i64), 1, PUT_RECORDS_MAX)?;
@@ -229,9 +233,11 @@ pub(super) struct GetShardIterator {
     shard_iterator_type: Option<String>,
     starting_sequence_number: Option<String>,
     timestamp: Option<f64>,
+    dry_run: Option<bool>,
 }
 
 pub(super) async fn get_shard_iterator(kinesis: &Arc<EmbeddedKinesis>, _: Call, input: GetShardIterator) -> ApiResult {
+    refuse_dry_run(input.dry_run)?;
     let name = named_stream(input.stream_name, input.stream_arn)?;
     let id = required("shardId", input.shard_id)?;
     let kind = required("shardIteratorType", input.shard_iterator_type)?;
@@ -306,6 +312,7 @@ pub(super) fn find_place(
 pub(super) struct GetRecords {
     shard_iterator: Option<String>,
     limit: Option<i64>,
+    dry_run: Option<bool>,
 }
 
 #[derive(Debug, Serialize)]
@@ -320,6 +327,7 @@ struct GetRecordsAnswer {
 }
 
 pub(super) async fn get_records(kinesis: &Arc<EmbeddedKinesis>, _: Call, input: GetRecords) -> ApiResult {
+    refuse_dry_run(input.dry_run)?;
     let limit = bounded("limit", input.limit, GET_RECORDS_MAX, GET_RECORDS_MAX)?;
     let token = required("shardIterator", input.shard_iterator)?;
     let place = kinesis.tokens.read_iterator(&token).ok_or_else(|| ApiError::argument("Invalid ShardIterator."))?;
