@@ -5,6 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::demo::DemoArgs;
 use crate::logging::LogFormat;
 use crate::plugins::PluginsArgs;
+#[cfg(feature = "query")]
+use crate::query::QueryArgs;
 use crate::run::RunArgs;
 use crate::topics::TopicsArgs;
 use crate::validate::ValidateArgs;
@@ -21,6 +23,7 @@ use crate::validate::ValidateArgs;
   ottla validate pipeline.toml                    all mistakes at once
   ottla plugins describe s3-sink                  every option of a plugin
   ottla topics tail posts.pin --follow            what is in a topic
+  ottla query -t pin=lake/posts.pin \"select ..\"   what lies in a folder or table
 
 Exit codes: 0 done, 1 failed while running, 2 invalid configuration,
 3 could not reach something."
@@ -52,6 +55,9 @@ pub(crate) enum Command {
     Plugins(PluginsArgs),
     /// Look into topics, or write to them.
     Topics(TopicsArgs),
+    /// Ask in SQL what lies in folders, buckets and Delta tables.
+    #[cfg(feature = "query")]
+    Query(QueryArgs),
     /// Make data to try things with.
     Demo(DemoArgs),
 }

@@ -5,6 +5,8 @@ mod demo;
 mod logging;
 mod plugins;
 mod progress;
+#[cfg(feature = "query")]
+mod query;
 mod report;
 mod run;
 mod topics;
@@ -37,6 +39,8 @@ async fn main() -> ExitCode {
         Command::Validate(validate) => validate::run(validate, &registry),
         Command::Plugins(plugins) => plugins::run(plugins, &registry),
         Command::Topics(topics) => exit_code(topics::run(topics, &registry).await),
+        #[cfg(feature = "query")]
+        Command::Query(query) => exit_code(query::run(query, &logging).await),
         Command::Demo(demo) => exit_code(demo::run(demo).await),
     };
     ExitCode::from(code)
