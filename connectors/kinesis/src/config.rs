@@ -213,8 +213,9 @@ impl KinesisSourceConfig {
             _ => {}
         }
         match &self.consumer_name {
-            Some(_) if self.mode == Mode::Polling => errors
-                .push(ConfigError::new("kinesis.consumer.name", "has no effect without kinesis.mode = fan-out")),
+            Some(_) if self.mode == Mode::Polling => {
+                errors.push(ConfigError::new("kinesis.consumer.name", "has no effect without kinesis.mode = fan-out"))
+            }
             Some(name) => {
                 if let Err(message) = check_stream_name(name) {
                     errors.push(ConfigError::new("kinesis.consumer.name", message));
@@ -389,7 +390,9 @@ impl ConfigValue for Moment {
             return if millis >= 0 { Ok(Self(millis)) } else { Err(format!("must not be negative, found {millis}")) };
         }
         text.parse::<Timestamp>().map(|moment| Self(moment.as_millisecond())).map_err(|_| {
-            format!("must be milliseconds since 1970, or a time with its zone such as 2024-03-01T00:00:00Z, found '{text}'")
+            format!(
+                "must be milliseconds since 1970, or a time with its zone such as 2024-03-01T00:00:00Z, found '{text}'"
+            )
         })
     }
 

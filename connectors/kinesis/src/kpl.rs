@@ -87,7 +87,9 @@ pub(crate) fn open(data: &Bytes) -> Content {
         let hash_key = match entry.hash_key.map(|at| aggregate.hash_keys.get(index(at)).map(|text| text.parse())) {
             None => hash_of(partition_key),
             Some(Some(Ok(hash_key))) => hash_key,
-            Some(_) => return Content::Broken("a sub-record names an explicit hash key that is not there or no number"),
+            Some(_) => {
+                return Content::Broken("a sub-record names an explicit hash key that is not there or no number");
+            }
         };
         records.push(SubRecord { partition_key: partition_key.clone(), hash_key, data: entry.data });
     }
@@ -195,7 +197,10 @@ mod tests {
                 message(&["a"], &["-1"], &[(0, Some(0), "x")]),
                 "a sub-record names an explicit hash key that is not there or no number",
             ),
-            (message(&["a".repeat(KEY_MAX + 1).as_str()], &[], &[(0, None, "x")]), "a partition key is longer than Kinesis allows"),
+            (
+                message(&["a".repeat(KEY_MAX + 1).as_str()], &[], &[(0, None, "x")]),
+                "a partition key is longer than Kinesis allows",
+            ),
             (vec![0x1A, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F], "it is no message of the format"),
             (vec![0x1A, 0x02, 0x1A, 0x7F], "it is no message of the format"),
             (vec![0x0B], "it is no message of the format"),

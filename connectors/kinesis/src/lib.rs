@@ -1,10 +1,11 @@
-//! Kinesis streams: a source, a sink, and a Kinesis for laptops.
+#![doc = include_str!("../README.md")]
 
 mod client;
 mod config;
 pub mod embedded;
 mod error;
 mod kpl;
+mod sink;
 mod source;
 mod template;
 
@@ -12,6 +13,7 @@ use ottla_api::prelude::*;
 
 pub use client::connect;
 pub use config::{ConnectionConfig, Endpoint, KinesisSinkConfig, KinesisSourceConfig};
+pub use sink::KinesisSink;
 pub use source::KinesisSource;
 
 const SOURCE_DOC: &str = r#"Reads Kinesis streams by polling or enhanced fan-out; shards may be split and merged meanwhile.
@@ -24,14 +26,34 @@ kinesis.endpoint = "embedded"         # a Kinesis in the state folder; left out,
 value.converter = "bytes"             # the records' bytes as they are
 ```"#;
 
+const SINK_DOC: &str = r#"Writes topics to Kinesis streams, each record at least once, in order per partition key.
+
+```toml
+[connectors.out]
+connector.class = "kinesis-sink"
+topics.regex = 'posts\..*'
+kinesis.stream = "${topic}"
+kinesis.endpoint = "embedded"         # a Kinesis in the state folder; left out, AWS
+```"#;
+
 /// The plugins of this crate.
 pub fn plugins() -> Vec<Plugin> {
-    vec![Plugin {
-        name: "kinesis-source",
-        aliases: &["io.confluent.connect.kinesis.KinesisSourceConnector"],
-        version: env!("CARGO_PKG_VERSION"),
-        doc: SOURCE_DOC,
-        definition: KinesisSourceConfig::definition,
-        constructor: Constructor::Source(|| Box::new(KinesisSource)),
-    }]
+    vec![
+        Plugin {
+            name: "kinesis-source",
+            aliases: &["io.confluent.connect.kinesis.KinesisSourceConnector"],
+            version: env!("CARGO_PKG_VERSION"),
+            doc: SOURCE_DOC,
+            definition: KinesisSourceConfig::definition,
+            constructor: Constructor::Source(|| Box::new(KinesisSource)),
+        },
+        Plugin {
+            name: "kinesis-sink",
+            aliases: &[],
+            version: env!("CARGO_PKG_VERSION"),
+            doc: SINK_DOC,
+            definition: KinesisSinkConfig::definition,
+            constructor: Constructor::Sink(|| Box::new(KinesisSink)),
+        },
+    ]
 }

@@ -14,6 +14,8 @@ mod fan_out;
 mod polling;
 mod rate;
 mod shards;
+#[cfg(test)]
+mod simulation;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -335,7 +337,11 @@ impl Running {
                     }
                     Decision::Read(start) => begin.push((key, shard.clone(), start)),
                     Decision::ParentGone { parent, place } => {
-                        return Err(gap(&ShardKey::new(stream_name, parent), &place, "the shard is not listed any more"));
+                        return Err(gap(
+                            &ShardKey::new(stream_name, parent),
+                            &place,
+                            "the shard is not listed any more",
+                        ));
                     }
                 }
             }
@@ -364,7 +370,8 @@ impl Running {
                     self.context.count("gaps", 1);
                     tracing::warn!(stream = %key.stream, shard = %key.shard, "going on with the oldest record");
                 }
-                began_at_time = place.sequence.is_none() && place.began.is_some() && self.config.position == Position::AtTimestamp;
+                began_at_time =
+                    place.sequence.is_none() && place.began.is_some() && self.config.position == Position::AtTimestamp;
                 match (&place.sequence, place.sub_sequence, place.began) {
                     (Some(sequence), Some(sub), _) => {
                         resumed_inside = Some((sequence.clone(), sub));
@@ -398,21 +405,15 @@ impl Running {
                 _ => From::Horizon,
             },
         };
-        let consumer_arn = self.streams.get(&key.stream).and_then(|stream| stream.consumer_arn.clone());
-        let feed = match consumer_arn {
-            Some(arn) => Feed::FanOut(Box::new(Subscriber::new(self.kinesis.clone(), key.clone(), arn, from))),
-            None => {
-                let poller = Poller::new(self.kinesis.clone(), key.clone(), from, self.config.record_limit);
-                Feed::Polling(Box::new(poller))
-            }
-        };
         let config = &self.config;
         let metered = !config.connection.is_embedded();
+        // Subscriptions are paced by Kinesis.
+        let rate = if config.mode == Mode::FanOut { 1000 } else { config.rate() };
         let reader = Reader {
             partition: key.partition(),
             shard,
-            feed: Some(feed),
-            pace: Pace::new(config.rate(), config.idle_pause(), metered, config.throughput_backoff, Instant::now()),
+            feed: Some(self.feed(&key, from)),
+            pace: Pace::new(rate, config.idle_pause(), metered, config.throughput_backoff, Instant::now()),
             stored_as_of: place.as_of,
             place,
             resumed_inside,
@@ -424,6 +425,16 @@ impl Running {
         tracing::debug!(stream = %key.stream, shard = %key.shard, place = ?reader.place, "begin to read a shard");
         self.readers.insert(key, reader);
         Ok(())
+    }
+
+    /// What reads a shard from a place on.
+    fn feed(&self, key: &ShardKey, from: From) -> Feed {
+        let consumer_arn = self.streams.get(&key.stream).and_then(|stream| stream.consumer_arn.clone());
+        let (kinesis, key) = (self.kinesis.clone(), key.clone());
+        match consumer_arn {
+            Some(arn) => Feed::FanOut(Box::new(Subscriber::new(kinesis, key, arn, from))),
+            None => Feed::Polling(Box::new(Poller::new(kinesis, key, from, self.config.record_limit))),
+        }
     }
 
     /// True where records behind `place` may be lost and that was accepted.
@@ -568,7 +579,18 @@ impl Running {
             }
             Err(failure) if failure.what == What::InvalidArgument && reader.place.sequence.is_some() => {
                 // What Kinesis answers for a place in a stream that was deleted and made anew.
-                return Err(gap(&key, &reader.place, &failure.error.to_string()));
+                if self.config.on_gap == OnGap::Fail {
+                    return Err(gap(&key, &reader.place, &failure.error.to_string()));
+                }
+                self.context.count("gaps", 1);
+                tracing::warn!(stream = %key.stream, shard = %key.shard, "going on with the oldest record");
+                let feed = self.feed(&key, From::Horizon);
+                if let Some(reader) = self.readers.get_mut(&key) {
+                    reader.feed = Some(feed);
+                    reader.place = Place::default();
+                    reader.resumed_inside = None;
+                }
+                return Ok(());
             }
             Err(failure) => return Err(failure.error.with("stream", &key.stream).with("shard", &key.shard)),
         };
@@ -592,7 +614,8 @@ impl Running {
         for (at, record) in fetched.records.into_iter().enumerate() {
             let last = at + 1 == count;
             let topic = &self.streams[&key.stream].topic;
-            placed = reader.take(&key, topic, record, last && fetched.ended, &self.config, &self.context, &mut self.records);
+            placed =
+                reader.take(&key, topic, record, last && fetched.ended, &self.config, &self.context, &mut self.records);
         }
         if placed {
             // What was to be stored without records lies before these.
@@ -677,12 +700,8 @@ impl Reader {
         let arrived = arrival(&record);
         let KinesisRecord { sequence_number, data, partition_key, .. } = record;
         let data = Bytes::from(data.into_inner());
-        self.place = Place {
-            as_of: self.place.as_of.max(arrived),
-            sequence: Some(sequence_number),
-            ended,
-            ..Place::default()
-        };
+        self.place =
+            Place { as_of: self.place.as_of.max(arrived), sequence: Some(sequence_number), ended, ..Place::default() };
         let sequence = self.place.sequence.as_deref().unwrap_or_default();
         let content = if config.kpl { kpl::open(&data) } else { kpl::Content::Plain };
         let parts = match content {

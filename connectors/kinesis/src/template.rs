@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_partition_key_comes_from_key_field_or_template() {
-        let texts = ["key", "field:ind", "field:user.name", "partition-1", "${topic}-${partition}", "a${field:ind}b${key}"];
+        let texts =
+            ["key", "field:ind", "field:user.name", "partition-1", "${topic}-${partition}", "a${field:ind}b${key}"];
         assert_eq!(texts.map(key), ["k1", "7", "é", "partition-1", "posts.pin-3", "a7bk1"]);
     }
 

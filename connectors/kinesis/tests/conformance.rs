@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::ShardIteratorType;
 use ottla_api::prelude::*;
-use ottla_connector_kinesis::{ConnectionConfig, KinesisSource, KinesisSourceConfig, connect, plugins};
+use ottla_connector_kinesis::{
+    ConnectionConfig, KinesisSink, KinesisSinkConfig, KinesisSource, KinesisSourceConfig, connect, plugins,
+};
 use ottla_testkit::config_suite;
+use ottla_testkit::sink_suite::SinkSuite;
 use ottla_testkit::source_suite::SourceSuite;
 
 /// Options of a source over an embedded Kinesis, quick enough for a test.
@@ -78,8 +82,83 @@ async fn the_source_keeps_its_contract() {
     }
 }
 
+/// A sink task whose state folder is the test's.
+struct SinkInFolder(Box<dyn SinkTask>, Arc<Path>);
+
+#[async_trait::async_trait]
+impl SinkTask for SinkInFolder {
+    async fn start(&mut self, context: &SinkTaskContext) -> Result<()> {
+        let mut context = context.clone();
+        context.state_dir = self.1.to_path_buf();
+        self.0.start(&context).await
+    }
+    async fn open(&mut self, committed: &Positions) -> Result<Positions> {
+        self.0.open(committed).await
+    }
+    async fn put(&mut self, batch: &SinkBatch) -> Result<()> {
+        self.0.put(batch).await
+    }
+    async fn flush(&mut self, reason: FlushReason) -> Result<Positions> {
+        self.0.flush(reason).await
+    }
+    async fn close(&mut self, partitions: &[TopicPartition], reason: CloseReason) -> Result<()> {
+        self.0.close(partitions, reason).await
+    }
+    async fn tick(&mut self) -> Result<()> {
+        self.0.tick().await
+    }
+    async fn stop(&mut self) -> Result<()> {
+        self.0.stop().await
+    }
+}
+
+/// Everything in a stream of one shard, in order.
+async fn read(client: &Client, stream: &str) -> Vec<String> {
+    let Ok(shards) = client.list_shards().stream_name(stream).send().await else { return Vec::new() };
+    let mut texts = Vec::new();
+    for shard in shards.shards() {
+        let iterator = client.get_shard_iterator().stream_name(stream).shard_id(shard.shard_id());
+        let iterator = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon).send().await.unwrap();
+        let mut next = iterator.shard_iterator;
+        while let Some(iterator) = next {
+            let page = client.get_records().shard_iterator(iterator).send().await.unwrap();
+            let records =
+                page.records().iter().map(|record| String::from_utf8(record.data().as_ref().to_vec()).unwrap());
+            texts.extend(records);
+            next = page.next_shard_iterator.filter(|_| page.millis_behind_latest != Some(0));
+        }
+    }
+    texts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sink_keeps_its_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: Arc<Path> = folder.path().into();
+    let client = client(&path).await;
+    for (ordering, shards) in [("strict", "1"), ("batch", "1"), ("strict", "3")] {
+        let name = |destination: &str| format!("{destination}-{ordering}-{shards}");
+        let task = |destination: &str| {
+            let properties = Properties::from_iter([
+                ("kinesis.endpoint", "embedded"),
+                ("kinesis.stream", &name(destination)),
+                ("kinesis.ordering", ordering),
+                ("kinesis.create.stream.shards", shards),
+                ("kinesis.partition.key", "${topic}-${partition}"),
+            ]);
+            Box::new(SinkInFolder(KinesisSink.task(&properties).unwrap(), path.clone())) as Box<dyn SinkTask>
+        };
+        let read = |destination: String| {
+            let (client, stream) = (client.clone(), name(&destination));
+            async move { read(&client, &stream).await }
+        };
+        SinkSuite::new(task, read).at_least_once().run().await;
+    }
+}
+
 #[test]
 fn options_and_plugins_are_described_and_valid() {
     config_suite::check::<KinesisSourceConfig>(&Properties::from_iter([("kinesis.stream", "posts")]));
+    config_suite::check::<KinesisSinkConfig>(&Properties::new());
     config_suite::check_plugins(&plugins());
 }

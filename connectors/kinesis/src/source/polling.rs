@@ -68,8 +68,12 @@ impl Poller {
     pub(crate) async fn read(&mut self) -> Result<Fetched, Failure> {
         let began = Instant::now();
         match self.read_once(began).await {
-            Err(failure) if failure.what == What::ExpiredIterator => {
-                self.iterator = None;
+            // Or one that the server doesn't know any more, because it was started anew. A place that it refuses shows when a new
+            // one is asked for: then there is no iterator here.
+            Err(failure)
+                if matches!(failure.what, What::ExpiredIterator | What::InvalidArgument)
+                    && self.iterator.take().is_some() =>
+            {
                 let mut fetched = self.read_once(began).await?;
                 fetched.expired = 1;
                 Ok(fetched)

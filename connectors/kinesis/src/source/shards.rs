@@ -123,7 +123,11 @@ impl Place {
             Some(sequence) => digits(sequence),
             None => place.sub_sequence.is_none() && offset.get("arrival.ms").is_some(),
         };
-        if sense { Ok(place) } else { Err(Error::fatal(format!("the stored offset {} is no place in a shard", offset.to_json()))) }
+        if sense {
+            Ok(place)
+        } else {
+            Err(Error::fatal(format!("the stored offset {} is no place in a shard", offset.to_json())))
+        }
     }
 }
 
