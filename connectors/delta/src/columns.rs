@@ -948,3 +948,205 @@ fn big_endian(bytes: &[u8]) -> Option<i128> {
     wide[16 - kept.len()..].copy_from_slice(kept);
     Some(i128::from_be_bytes(wide))
 }
+
+#[cfg(test)]
+mod tests {
+    use deltalake_core::kernel::StructType;
+    use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow as _;
+
+    use super::*;
+    use crate::schema::{parse_ddl, to_delta_fields};
+
+    fn value(text: &str) -> Value {
+        json::parse(text.as_bytes()).unwrap()
+    }
+
+    fn ddl(columns: &Columns) -> String {
+        let written = |field: &Field| format!("{} {}", field.name, field.data_type);
+        columns.fields().iter().map(written).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The rows as a table would hold them, as JSON lines with nulls.
+    fn rows(columns: &mut Columns) -> String {
+        let schema = StructType::try_new(to_delta_fields(&columns.fields())).unwrap();
+        let schema: ArrowSchema = (&schema).try_into_arrow().unwrap();
+        let batch = conform(&columns.finish(true).unwrap(), &Arc::new(schema)).unwrap();
+        let mut text = Vec::new();
+        let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+        let mut writer = builder.build::<_, arrow::json::writer::LineDelimited>(&mut text);
+        writer.write(&batch).unwrap();
+        writer.finish().unwrap();
+        String::from_utf8(text).unwrap().replace('\n', " ").trim_end().to_owned()
+    }
+
+    #[test]
+    fn columns_grow_as_values_come() {
+        for (records, columns_then, rows_then) in [
+            (
+                &[r#"{"a":1}"#, r#"{"b":"x"}"#, r#"{"a":null,"c":[1]}"#][..],
+                "a long, b string, c array<long>",
+                r#"{"a":1,"b":null,"c":null} {"a":null,"b":"x","c":null} {"a":null,"b":null,"c":[1]}"#,
+            ),
+            (&[r#"{"a":1}"#, r#"{"a":2.5}"#, r#"{"a":3}"#], "a double", r#"{"a":1.0} {"a":2.5} {"a":3.0}"#),
+            (&[r#"{"a":[]}"#, r#"{"a":[1.5,2]}"#], "a array<double>", r#"{"a":[]} {"a":[1.5,2.0]}"#),
+            (
+                &[r#"{"a":{"x":1}}"#, r#"{"a":{"y":"z"}}"#, r#"{"a":null}"#],
+                "a struct<x:long,y:string>",
+                r#"{"a":{"x":1,"y":null}} {"a":{"x":null,"y":"z"}} {"a":null}"#,
+            ),
+            (
+                &[r#"{"a":[{"x":1}]}"#, r#"{"a":[{"y":true},{"x":2.5}]}"#],
+                "a array<struct<x:double,y:boolean>>",
+                r#"{"a":[{"x":1.0,"y":null}]} {"a":[{"x":null,"y":true},{"x":2.5,"y":null}]}"#,
+            ),
+            (&[r#"{"a":1,"A":null}"#, r#"{"A":2}"#], "a long", ""),
+            (
+                &[r#"{"a":12.30,"b":{},"c":null}"#, r#"{"b":{},"a":1}"#],
+                "a double, b struct<>",
+                r#"{"a":12.3} {"a":1.0}"#,
+            ),
+        ] {
+            let mut columns = Columns::new(&[], true);
+            let taken: Vec<Result<()>> = records.iter().map(|text| columns.append(None, &value(text))).collect();
+            if rows_then.is_empty() {
+                // The first of these has one field twice for Delta.
+                assert!(taken[0].as_ref().unwrap_err().message().contains("twice, in different case"), "{taken:?}");
+                assert!(taken[1].is_ok());
+                assert_eq!(rows(&mut columns), r#"{"A":2}"#);
+                continue;
+            }
+            taken.into_iter().for_each(|taken| taken.unwrap());
+            assert_eq!(ddl(&columns), columns_then);
+            assert_eq!(rows(&mut columns), rows_then);
+        }
+    }
+
+    #[test]
+    fn columns_of_the_table_take_what_loses_nothing() {
+        let all = "i8 byte, i16 short, i32 int, i64 long, f double, s string, t timestamp, d date, n decimal(6,2), \
+                   l array<int>, o struct<x:long>, m map<string,long>";
+        for (record, row) in [
+            (
+                r#"{"i8":127,"i16":-32768,"i32":5,"i64":9007199254740993}"#,
+                r#"{"i8":127,"i16":-32768,"i32":5,"i64":9007199254740993}"#,
+            ),
+            (r#"{"f":5}"#, r#"{"f":5.0}"#),
+            (r#"{"f":12.30}"#, r#"{"f":12.3}"#),
+            (r#"{"s":12.30}"#, r#"{"s":"12.30"}"#),
+            (r#"{"s":5}"#, r#"{"s":"5"}"#),
+            (r#"{"t":"2020-08-28T03:52:47+02:00"}"#, r#"{"t":"2020-08-28T01:52:47Z"}"#),
+            (r#"{"t":"2020-08-28 03:52:47.5"}"#, r#"{"t":"2020-08-28T03:52:47.500Z"}"#),
+            (r#"{"d":"2020-08-28"}"#, r#"{"d":"2020-08-28"}"#),
+            (r#"{"n":1234.50}"#, r#"{"n":1234.50}"#),
+            (r#"{"n":-7}"#, r#"{"n":-7.00}"#),
+            (r#"{"l":[1,null]}"#, r#"{"l":[1,null]}"#),
+            (r#"{"O":{"X":1}}"#, r#"{"o":{"x":1}}"#),
+            (r#"{"m":{"a":1,"b":null}}"#, r#"{"m":{"a":1,"b":null}}"#),
+        ] {
+            let mut columns = Columns::new(&parse_ddl(all).unwrap(), true);
+            columns.append(None, &value(record)).unwrap_or_else(|error| panic!("{record}: {error}"));
+            let found: serde_json::Value = serde_json::from_str(&rows(&mut columns)).unwrap();
+            let found: serde_json::Map<_, _> =
+                found.as_object().unwrap().clone().into_iter().filter(|(_, value)| !value.is_null()).collect();
+            let wanted: serde_json::Value = serde_json::from_str(row).unwrap();
+            assert_eq!(serde_json::Value::Object(found), wanted, "{record}");
+            assert_eq!(ddl(&columns).replace(", ", ","), all.replace(", ", ","), "{record}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_no_trace_and_is_named() {
+        let all = "i8 byte, i64 long, f double, s string, t timestamp, d date, n decimal(6,2), b boolean, l array<int>, \
+                   o struct<x:long>, m map<string,long>, bin binary";
+        for (record, message) in [
+            (r#"{"i8":128}"#, "field 'i8': the column is byte, which does not take the int64 128"),
+            (r#"{"i64":1.5}"#, "field 'i64': the column is long, which does not take the float64 1.5"),
+            (r#"{"i64":"5"}"#, "field 'i64': the column is long, which does not take the text '5'"),
+            (
+                r#"{"i64":12345678901234567890}"#,
+                "field 'i64': the column is long, which does not take the number 12345678901234567890",
+            ),
+            (
+                r#"{"f":9007199254740993}"#,
+                "field 'f': the column is double, which does not take the int64 9007199254740993",
+            ),
+            (r#"{"f":1E400}"#, "field 'f': the column is double, which does not take the number 1E400"),
+            (r#"{"s":true}"#, "field 's': the column is string, which does not take the boolean true"),
+            (r#"{"s":{"a":1}}"#, "field 's': the column is string, which does not take an object"),
+            (r#"{"t":"yesterday"}"#, "field 't': the column is timestamp, which does not take the text 'yesterday'"),
+            (r#"{"t":1598586767}"#, "field 't': the column is timestamp, which does not take the int64 1598586767"),
+            (r#"{"d":"2020-02-30"}"#, "field 'd': the column is date, which does not take the text '2020-02-30'"),
+            (r#"{"n":0.005}"#, "field 'n': the column is decimal(6,2), which does not take the float64 0.005"),
+            (r#"{"n":12345.5}"#, "field 'n': the column is decimal(6,2), which does not take the float64 12345.5"),
+            (r#"{"b":1}"#, "field 'b': the column is boolean, which does not take the int64 1"),
+            (r#"{"l":[1,"x"]}"#, "field 'l': the column is int, which does not take the text 'x'"),
+            (r#"{"l":5}"#, "field 'l': the column is array<int>, which does not take the int64 5"),
+            (r#"{"o":{"x":"y"}}"#, "field 'o.x': the column is long, which does not take the text 'y'"),
+            (r#"{"o":[1]}"#, "field 'o': the column is struct<x:long>, which does not take an array"),
+            (r#"{"m":{"k":"v"}}"#, "field 'm.k': the column is long, which does not take the text 'v'"),
+            (r#"{"bin":"x"}"#, "field 'bin': the column is binary, which does not take the text 'x'"),
+            (r#"{"new":1,"i8":"x"}"#, "field 'i8': the column is byte, which does not take the text 'x'"),
+            (r#"{"new":[1,"x"]}"#, "long and string have no type in common"),
+            (r#"{"a b":1}"#, "the field 'a b' can't become a column: Delta refuses"),
+            (r#"{"new":{"x":{"y;":1}}}"#, "the field 'y;' can't become a column: Delta refuses"),
+            ("5", "a row of a table is made of named fields; found a int64"),
+            ("[{}]", "a row of a table is made of named fields; found an array"),
+        ] {
+            let mut columns = Columns::new(&parse_ddl(all).unwrap(), true);
+            let error = columns.append(None, &value(record)).unwrap_err();
+            assert!(error.message().starts_with(message), "{record}: {error}");
+            assert_eq!(error.kind(), ErrorKind::PoisonRecord);
+            assert_eq!((columns.rows(), ddl(&columns).replace(", ", ",")), (0, all.replace(", ", ",")), "{record}");
+        }
+        let mut closed = Columns::new(&parse_ddl("a long, r long not null").unwrap(), false);
+        for (record, message) in [
+            (r#"{"r":1,"b":1}"#, "field 'b': the table has no such column; add it,"),
+            (r#"{"a":1}"#, "field 'r': is missing, and the column takes no nulls"),
+            (r#"{"r":null}"#, "field 'r': is null, and the column takes no nulls"),
+        ] {
+            let error = closed.append(None, &value(record)).unwrap_err();
+            assert!(error.message().starts_with(message), "{record}: {error}");
+        }
+    }
+
+    #[test]
+    fn integers_beyond_a_double_keep_their_column() {
+        let mut columns = Columns::new(&[], true);
+        columns.append(None, &value(r#"{"a":9007199254740993}"#)).unwrap();
+        let error = columns.append(None, &value(r#"{"a":0.5}"#)).unwrap_err();
+        assert_eq!(error.message(), "field 'a': the column is long, which does not take the float64 0.5");
+        assert_eq!(rows(&mut columns), r#"{"a":9007199254740993}"#);
+    }
+
+    #[test]
+    fn a_schema_says_all_columns_at_once() {
+        let schema = Schema::structure()
+            .field("id", Schema::of(ottla_api::data::SchemaType::Int32))
+            .field("at", Schema::timestamp().optional().build())
+            .field("price", Schema::decimal(2).optional().build())
+            .build();
+        let mut row = Struct::new(schema.clone());
+        row.put("id", 7).unwrap();
+        let mut columns = Columns::new(&[], true);
+        columns.append(Some(&schema), &Value::Struct(row.clone())).unwrap();
+        row.put("at", Value::Timestamp(1_598_586_767_000)).unwrap();
+        row.put("price", Value::Decimal(Decimal::parse("12.30").unwrap())).unwrap();
+        columns.append(Some(&schema), &Value::Struct(row)).unwrap();
+        assert_eq!(ddl(&columns), "id int, at timestamp, price decimal(38,2)");
+        assert_eq!(
+            rows(&mut columns),
+            r#"{"id":7,"at":null,"price":null} {"id":7,"at":"2020-08-28T03:52:47Z","price":12.30}"#
+        );
+    }
+
+    #[test]
+    fn a_type_that_is_in_the_table_stays() {
+        let mut columns = Columns::new(&[], true);
+        columns.append(None, &value(r#"{"a":1,"e":[]}"#)).unwrap();
+        rows(&mut columns);
+        assert_eq!(ddl(&columns), "a long, e array<string>");
+        assert!(columns.append(None, &value(r#"{"a":1.5}"#)).is_err());
+        columns.append(None, &value(r#"{"b":1.5}"#)).unwrap();
+        assert_eq!(rows(&mut columns), r#"{"a":null,"e":null,"b":1.5}"#);
+    }
+}

@@ -13,7 +13,7 @@ use ottla_api::prelude::*;
 
 use crate::commit::{Created, Entry, Ledger, Loaded, Log};
 use crate::schema::{Field, Type, find, of_delta_fields, to_delta_fields};
-use crate::store::Store;
+use crate::store::{Store, check_table_properties};
 
 /// The key in `commitInfo` under which an attempt is found again.
 pub(crate) const ATTEMPT: &str = "ottla.attempt";
@@ -82,6 +82,7 @@ impl DeltaLog {
             .await
             .map_err(|error| self.failure(&error, "read the table's schema"))?;
         let schema = blind.schema();
+        check_table_properties(&self.location, blind.table_properties().set_transaction_retention_duration)?;
         check_writable(&blind, &schema).map_err(|error| error.with("table", &self.location))?;
         Ok(TableSchema {
             version: blind.version(),
