@@ -476,7 +476,11 @@ impl OneTask {
         let client_id = format!("connector-producer-{}-{number}", config.name);
         let settings = shared.providers.resolve(&config.client)?;
         let producer = match &self.exactly_once {
-            Some(source) => self.connect(|| Arc::clone(&source.transactions).producer(number)).await?,
+            // Fencing may take its time. A stop need not wait for it: nothing has been read yet.
+            Some(source) => tokio::select! {
+                () = shared.stop.cancelled() => None,
+                made = self.connect(|| Arc::clone(&source.transactions).producer(number)) => made?,
+            },
             None => self.connect(|| self.broker.producer(&client_id, &settings)).await?,
         };
         let Some(producer) = producer else { return Ok(TaskEnd::Stopped) };

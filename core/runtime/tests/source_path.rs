@@ -5,11 +5,13 @@ mod doubles;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
+use async_trait::async_trait;
 use doubles::{FakeProducer, FakeSource, Journal, Script, SourceScript, partition, source_partition, source_records};
 use ottla_api::plugin::PluginKind;
 use ottla_api::prelude::*;
-use ottla_runtime::broker::{OffsetStore, ProducerRecord};
+use ottla_runtime::broker::{OffsetStore, Producer, ProducerRecord};
 use ottla_runtime::errors::ErrorHandler;
 use ottla_runtime::plugins::config_providers::Providers;
 use ottla_runtime::status::ConnectorStatus;
@@ -47,6 +49,20 @@ impl OffsetStore for Offsets {
     }
 }
 
+/// A producer whose sends are transactions.
+struct AllOrNothing(FakeProducer);
+
+#[async_trait]
+impl Producer for AllOrNothing {
+    async fn send(&mut self, records: &[ProducerRecord], offsets: &SourceOffsets, connector: &str) -> SendAnswer {
+        self.0.send(records, offsets, connector).await
+    }
+
+    fn all_or_nothing(&self) -> bool {
+        true
+    }
+}
+
 /// One source task at work, and everything around it.
 struct Stage {
     journal: Arc<Journal>,
@@ -59,6 +75,15 @@ struct Stage {
 
 impl Stage {
     fn new(errors: &[(&str, &str)]) -> Self {
+        Self::within(errors, None, false)
+    }
+
+    /// Sends are transactions, which gather batches for so long.
+    fn of_transactions(errors: &[(&str, &str)], gather: Option<Duration>) -> Self {
+        Self::within(errors, gather, true)
+    }
+
+    fn within(errors: &[(&str, &str)], gather: Option<Duration>, transactions: bool) -> Self {
         let journal = Arc::<Journal>::default();
         let source = Arc::<SourceScript>::default();
         let sends = Arc::new(Script::default());
@@ -71,9 +96,12 @@ impl Stage {
         let task = WorkerSourceTask {
             connector: "c".into(),
             task: Box::new(FakeSource { journal: Arc::clone(&journal), script: Arc::clone(&source) }),
-            producer: Box::new(FakeProducer { journal: Arc::clone(&journal), script: Arc::clone(&sends) }),
+            producer: {
+                let producer = FakeProducer { journal: Arc::clone(&journal), script: Arc::clone(&sends) };
+                if transactions { Box::new(AllOrNothing(producer)) } else { Box::new(producer) }
+            },
             offsets: Arc::new(offsets),
-            gather: None,
+            gather,
             conversion: Conversion::build(&config, &providers).unwrap(),
             chain: TransformationChain::build(&config.chain, &providers).unwrap(),
             errors: ErrorHandler::new("c-0".into(), config.errors, Arc::clone(&status), None),
@@ -244,4 +272,77 @@ async fn a_stop_ends_retries_and_what_was_not_durable_is_not_confirmed() {
     let (end, lines) = stage.ended().await;
     assert_eq!(end.unwrap(), TaskEnd::Stopped);
     assert_eq!(lines, [&*format!("send in vain {ALL}"), "stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_a_transaction_a_refused_record_takes_its_batch_with_it() {
+    let stage = Stage::of_transactions(&[], None);
+    stage.yields_three(well);
+    stage.sends.then(Box::new(second_refused));
+    let status = Arc::clone(&stage.status);
+    let (end, lines) = stage.ended().await;
+    let error = end.unwrap_err().to_string();
+    assert!(error.starts_with("producer failed at a (KAFKA_PRODUCE): too large"), "{error}");
+    assert_eq!(lines, [&*format!("send {ALL}"), "stop"]);
+    assert_eq!(status.counters.written.load(Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn within_a_transaction_the_rest_of_a_tolerated_refusal_is_sent_with_the_offsets() {
+    let stage = Stage::of_transactions(&[("errors.tolerance", "all")], None);
+    stage.yields_three(well);
+    stage.finishes();
+    stage.sends.then(Box::new(second_refused));
+    let status = Arc::clone(&stage.status);
+    let (end, lines) = stage.ended().await;
+    end.unwrap();
+    let rest = r#"send [{"n":0,"do":"pass"}, {"n":2,"do":"pass"}] {"table":"t"}{"n":2}"#;
+    assert_eq!(lines, [&*format!("send {ALL}"), rest, r#"told {"n":2}"#, "stop"]);
+    assert_eq!((status.counters.written.load(Relaxed), status.counters.failed.load(Relaxed)), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_of_an_interval_are_one_send() {
+    let stage = Stage::of_transactions(&[], Some(Duration::from_secs(1)));
+    stage.yields_three(well);
+    stage.source.poll.then(Box::new(|| Ok(SourcePoll::Records(Vec::new()))));
+    stage.source.poll.then(Box::new(|| source_records(3..5, well)));
+    // Then the source waits, and the interval ends.
+    stage.journal.until(r#"told {"n":4}"#).await;
+    stage.stop.cancel();
+    let (end, lines) = stage.ended().await;
+    assert_eq!(end.unwrap(), TaskEnd::Stopped);
+    let all: Vec<String> = (0..5).map(|n| format!(r#"{{"n":{n},"do":"pass"}}"#)).collect();
+    let sent = format!(r#"send [{}] {{"table":"t"}}{{"n":4}}"#, all.join(", "));
+    assert_eq!(lines, [&*sent, r#"told {"n":4}"#, "stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_source_ends_the_interval_and_a_stop_forgets_what_it_gathered() {
+    let stage = Stage::of_transactions(&[], Some(Duration::from_secs(3600)));
+    stage.yields_three(well);
+    stage.finishes();
+    let (end, lines) = stage.ended().await;
+    assert_eq!(end.unwrap(), TaskEnd::Finished);
+    assert_eq!(lines, [&*format!("send {ALL}"), r#"told {"n":2}"#, "stop"]);
+
+    let stage = Stage::of_transactions(&[], Some(Duration::from_secs(3600)));
+    stage.yields_three(well);
+    let stop = stage.stop.clone();
+    stage.source.poll.then(Box::new(move || {
+        stop.cancel();
+        Ok(SourcePoll::Records(Vec::new()))
+    }));
+    let (end, lines) = stage.ended().await;
+    assert_eq!((end.unwrap(), lines), (TaskEnd::Stopped, vec!["stop".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_gathered_before_a_record_that_stops_the_task_is_delivered() {
+    let stage = Stage::of_transactions(&[], Some(Duration::from_secs(3600)));
+    stage.yields_three(well);
+    stage.source.poll.then(Box::new(|| source_records(3..5, |_| "fail")));
+    let (end, lines) = stage.ended().await;
+    end.unwrap_err();
+    assert_eq!(lines, [&*format!("send {ALL}"), r#"told {"n":2}"#, "stop"]);
 }

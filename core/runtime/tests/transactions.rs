@@ -346,12 +346,13 @@ async fn what_a_dead_producer_left_open_is_never_seen() {
     let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
     let stage = Stage::new(&bootstrap).await;
     stage.make_topic(&stage.offsets, 1, &[("cleanup.policy", "compact")]).await;
-    // A third task, which there is no more: its last process noted how many there were.
+    // A third task, which there is no more, under a group's name that has changed: the last process noted it.
     let key = format!(r#"["{}",{{"ottla":"claim"}}]"#, stage.connector);
-    stage.write(&stage.offsets, &key, Some(r#"{"instance":"before","tasks":3}"#));
+    stage.write(&stage.offsets, &key, Some(r#"{"instance":"before","group":"of-old","tasks":3}"#));
     let mut dead = Vec::new();
     for task in [0, 2] {
-        let producer = stage.stranger(&format!("group-{}-{task}", stage.connector));
+        let group = if task == 0 { "group" } else { "of-old" };
+        let producer = stage.stranger(&format!("{group}-{}-{task}", stage.connector));
         producer.begin_transaction().unwrap();
         producer.send(BaseRecord::<str, str>::to(&stage.topic).partition(0).payload("half")).unwrap();
         let key = format!(r#"["{}",{{"table":"pin"}}]"#, stage.connector);

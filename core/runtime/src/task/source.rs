@@ -72,7 +72,7 @@ impl WorkerSourceTask {
         loop {
             let begun = Instant::now();
             let polled = match gathered.until {
-                Some(until) => match tokio::time::timeout_at(until.into(), self.poll()).await {
+                Some(until) => match tokio::time::timeout_at(until, self.poll()).await {
                     Ok(polled) => polled?,
                     // Dropping a poll loses nothing.
                     Err(_) => {
@@ -185,12 +185,13 @@ impl WorkerSourceTask {
         gathered: &mut Gathered,
     ) -> Result<bool> {
         let Some(interval) = self.gather else { return self.store(batch, &reached).await };
-        let until = *gathered.until.get_or_insert_with(|| Instant::now() + interval);
+        let now = tokio::time::Instant::now();
+        let until = *gathered.until.get_or_insert(now + interval);
         gathered.bytes += batch.iter().map(size_of).sum::<usize>();
         gathered.records.extend(batch);
         gathered.reached.extend(reached);
         let full = gathered.records.len() >= GATHERED_RECORDS_MAX || gathered.bytes >= GATHERED_BYTES_MAX;
-        if full || Instant::now() >= until { self.store_gathered(gathered).await } else { Ok(true) }
+        if full || now >= until { self.store_gathered(gathered).await } else { Ok(true) }
     }
 
     async fn store_gathered(&mut self, gathered: &mut Gathered) -> Result<bool> {
@@ -262,7 +263,7 @@ struct Gathered {
     reached: SourceOffsets,
     bytes: usize,
     /// When it is written at the latest; none while there is nothing.
-    until: Option<Instant>,
+    until: Option<tokio::time::Instant>,
 }
 
 fn size_of(record: &ProducerRecord) -> usize {

@@ -36,12 +36,14 @@ const CLAIM_FIELD: &str = "ottla";
 /// Claims lie in this partition, whatever their hash: who looks for one need not read the others.
 pub(super) const CLAIM_PARTITION: i32 = 0;
 
-/// Which process runs a connector, and how many tasks it has.
+/// Which process runs a connector, and by which transactional ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     /// A random name of the process.
     pub(super) instance: String,
-    /// Its tasks, for its successor, which has to fence them all.
+    /// The first part of its ids, for its successor, which has to fence them all.
+    pub(super) group: String,
+    /// How many there are.
     pub(super) tasks: usize,
 }
 
@@ -51,18 +53,22 @@ impl Claim {
     }
 
     pub(super) fn value(&self) -> Bytes {
-        let fields: Map =
-            [("instance", Value::from(self.instance.as_str())), ("tasks", Value::from(self.tasks as i64))]
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect();
+        let fields: Map = [
+            ("instance", Value::from(self.instance.as_str())),
+            ("group", Value::from(self.group.as_str())),
+            ("tasks", Value::from(self.tasks as i64)),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
         Bytes::from(json::to_string(&Value::Map(fields)))
     }
 
     pub(super) fn parse(value: &[u8]) -> Option<Self> {
         let offset = SourceOffset::from_json(value).ok()?;
         let tasks = usize::try_from(offset.get_i64("tasks")?).ok()?;
-        Some(Self { instance: offset.get_str("instance")?.to_owned(), tasks })
+        let text = |name: &str| offset.get_str(name).map(str::to_owned);
+        Some(Self { instance: text("instance")?, group: text("group")?, tasks })
     }
 }
 

@@ -101,7 +101,7 @@ impl TransactionalProducer {
         }
         // If somebody has taken over, he is not to be fenced; and if he does so meanwhile, he is seen afterwards.
         self.shared.check_claim().await?;
-        let initialised = self.shared.initialise(self.task).await?;
+        let initialised = self.shared.initialise(&self.shared.spec.group, self.task).await?;
         self.shared.check_claim().await?;
         Ok(self.current.insert(initialised).clone())
     }

@@ -20,7 +20,7 @@
 //!
 //! See `transactional_producer`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -115,45 +115,48 @@ impl KafkaTransactions {
         })
     }
 
-    /// `<group>-<connector>-<task>`, as Kafka Connect calls it (KIP-618).
-    pub(super) fn id(&self, task: usize) -> String {
-        format!("{}-{}-{task}", self.spec.group, self.spec.connector)
-    }
-
     /// Makes this process the one that runs the connector. Answers a ready producer for each of its tasks.
     async fn take_over(self: &Arc<Self>) -> Result<BTreeMap<usize, Initialised>> {
         self.make_topic().await?;
         let earlier = self.last_claim().await?;
-        let ours = Claim { instance: self.instance.clone(), tasks: self.spec.tasks };
-        // A try that failed half-way has left a claim of our own.
+        let group = self.spec.group.as_str();
+        let ours = Claim { instance: self.instance.clone(), group: group.to_owned(), tasks: self.spec.tasks };
+        let earlier_tasks = earlier.as_ref().filter(|claim| claim.group == group).map_or(0, |claim| claim.tasks);
+        let tasks = ours.tasks.max(self.spec.tasks_max.min(UNKNOWN_TASKS_MAX)).max(earlier_tasks);
+        let of_another_group = earlier.iter().filter(|claim| claim.group != group);
+        let mut ids: VecDeque<(String, usize)> = of_another_group
+            .flat_map(|claim| (0..claim.tasks).map(|task| (claim.group.clone(), task)))
+            .chain((0..tasks).map(|task| (group.to_owned(), task)))
+            .collect();
+        let fenced = ids.len();
+        // A try that failed half-way has left a claim of our own. Until all are fenced, it names all, for a successor.
         if earlier.as_ref().is_none_or(|claim| claim.instance != ours.instance) {
-            self.write_claim(&ours, &earlier).await?;
+            self.write_claim(Claim { tasks, ..ours.clone() }).await?;
         }
-        let of_others = self.spec.tasks_max.min(UNKNOWN_TASKS_MAX);
-        let tasks = self.spec.tasks.max(of_others).max(earlier.as_ref().map_or(0, |claim| claim.tasks));
         let mut ready = BTreeMap::new();
-        let mut ids = 0..tasks;
-        loop {
-            let batch = ids.by_ref().take(FENCED_AT_ONCE);
-            let batch = futures::future::join_all(batch.map(|task| async move { (task, self.initialise(task).await) }));
-            let batch = batch.await;
-            if batch.is_empty() {
-                break;
-            }
-            for (task, initialised) in batch {
+        while !ids.is_empty() {
+            let some = ids.drain(..ids.len().min(FENCED_AT_ONCE));
+            let initialise = async |(group, task): (String, usize)| {
+                let initialised = self.initialise(&group, task).await;
+                (group, task, initialised)
+            };
+            for (of, task, initialised) in futures::future::join_all(some.map(initialise)).await {
                 let initialised = initialised?;
-                match task < self.spec.tasks {
+                match of == group && task < self.spec.tasks {
                     true => drop(ready.insert(task, initialised)),
                     false => drop_later(initialised.client),
                 }
             }
+        }
+        if tasks > ours.tasks {
+            self.write_claim(ours).await?;
         }
         self.read_offsets().await?;
         self.check_claim().await?;
         tracing::info!(
             connector = %self.spec.connector,
             topic = %self.spec.offsets_topic,
-            fenced = tasks,
+            fenced,
             "taken over: records and source offsets are written in transactions"
         );
         Ok(ready)
@@ -225,14 +228,12 @@ impl KafkaTransactions {
         .await
     }
 
-    async fn write_claim(&self, ours: &Claim, earlier: &Option<Claim>) -> Result<()> {
-        // A successor of ours has to fence what a predecessor of ours may have left, if we don't get to it.
-        let tasks = ours.tasks.max(earlier.as_ref().map_or(0, |claim| claim.tasks));
+    async fn write_claim(&self, claim: Claim) -> Result<()> {
         let record = ProducerRecord {
             topic: self.spec.offsets_topic.as_str().into(),
             partition: Some(CLAIM_PARTITION),
             key: Some(Claim::key(&self.spec.connector)),
-            value: Some(Claim { tasks, ..ours.clone() }.value()),
+            value: Some(claim.value()),
             timestamp: None,
             headers: Vec::new(),
         };
@@ -261,14 +262,15 @@ impl KafkaTransactions {
         }
         Err(Error::fatal(format!(
             "another process runs connector '{}' now, so it has ended here: only the one that started last writes; stop one of \
-             the two, or give them different names or a different group.id",
+             the two, or give them different names",
             self.spec.connector
         )))
     }
 
     /// A producer of a task, after which no earlier one can write, and no transaction of an earlier one is undecided.
-    pub(super) async fn initialise(&self, task: usize) -> Result<Initialised> {
-        let id = self.id(task);
+    pub(super) async fn initialise(&self, group: &str, task: usize) -> Result<Initialised> {
+        // As Kafka Connect calls it (KIP-618).
+        let id = format!("{group}-{}-{task}", self.spec.connector);
         let connection =
             Connection::new(&format!("connector-producer-{}-{task}", self.spec.connector), &self.reader.bootstrap);
         let mut config = self.config.clone();
@@ -358,7 +360,7 @@ impl Transactions for KafkaTransactions {
             // The task starts again. It may not know how its last transaction ended.
             None => {
                 shared.check_claim().await?;
-                let initialised = shared.initialise(task).await?;
+                let initialised = shared.initialise(&shared.spec.group, task).await?;
                 shared.check_claim().await?;
                 shared.read_offsets().await?;
                 initialised
