@@ -33,7 +33,7 @@ def text(given):
 
 
 def show(location, version, columns, rows):
-    """Prints one table as one line: {"columns": .., "location": .., "rows": [..], "version": ..}, the rows sorted by their text."""
+    """Prints one table as one line, {"columns": .., "location": .., "version": .., "rows": [..]}, the rows sorted by their text."""
     rows = ",".join(sorted(text(row) for row in rows))
     head = {"columns": columns, "location": location, "version": version}
     sys.stdout.write(f'{text(head)[:-1]},"rows":[{rows}]}}\n')
