@@ -1,6 +1,15 @@
 //! The client suite, run against the embedded Kinesis by both its ways in, and against independent servers where their
 //! addresses are given: `OTTLA_TEST_KINESIS` (kinesis-local, plain HTTP) and `OTTLA_TEST_KINESALITE`.
 
+#![allow(clippy::print_stdout, reason = "what is not checked, and measurements, are for whoever runs this")]
+
+#[allow(
+    dead_code,
+    missing_debug_implementations,
+    unreachable_pub,
+    unused_macros,
+    reason = "shared by two tests; neither uses all"
+)]
 mod client_suite;
 
 use client_suite::{Target, client};

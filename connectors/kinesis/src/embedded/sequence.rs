@@ -92,12 +92,15 @@ mod tests {
     }
 
     #[test]
-    fn a_number_from_the_kinesis_guide_is_understood() {
-        // AWS's guide shows this number for a record of shard 0, and a shard that starts at the other one.
-        let record = SequenceNumber::parse("49543463076548007577105092703039560359975228518395019266").unwrap();
-        assert_eq!((record.shard, record.to_string().len()), (0, 56));
-        let start = SequenceNumber::parse("49543463076570308322303623326179887152428262250726293588").map(|n| n.shard);
-        assert_eq!(start, None, "its last four bits are not 2, so it is of another layout");
+    fn numbers_of_an_independent_server_are_understood() {
+        // Where the three shards of one stream begin, as kinesalite 3.3.3 has it.
+        let numbers = [
+            "49680425996215856514109513215306389438967000577102315522",
+            "49680425996238157259308043838447925157239648938608295954",
+            "49680425996260458004506574461589460875512297300114276386",
+        ]
+        .map(|text| SequenceNumber::parse(text).map(|number| (number.shard, number.index, number.to_string() == text)));
+        assert_eq!(numbers, [Some((0, 0, true)), Some((1, 0, true)), Some((2, 0, true))]);
     }
 
     #[test]
