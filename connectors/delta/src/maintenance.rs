@@ -20,7 +20,7 @@ use deltalake_core::logstore::LogStoreRef;
 use ottla_api::prelude::*;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::store::failure::causes;
@@ -68,7 +68,8 @@ pub struct MaintenanceConfig {
 pub struct Maintenance {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
+    /// The one task; it ends with this.
+    task: JoinSet<()>,
 }
 
 impl Maintenance {
@@ -81,7 +82,8 @@ impl Maintenance {
             context: context.clone(),
         });
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(run(Arc::clone(&shared), stopped));
+        let mut task = JoinSet::new();
+        task.spawn(run(Arc::clone(&shared), stopped));
         Self { shared, stop, task }
     }
 
@@ -103,12 +105,10 @@ impl Maintenance {
 
     /// Writes the checkpoints that are due by number, then ends. A compaction or a vacuum on its way is given up, which
     /// leaves files that a later vacuum removes.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let _ = self.stop.send(true);
-        let abort = self.task.abort_handle();
-        if tokio::time::timeout(STOP_PATIENCE, self.task).await.is_err() {
+        if tokio::time::timeout(STOP_PATIENCE, self.task.join_next()).await.is_err() {
             tracing::info!("a checkpoint took too long to wait for; the next run writes it");
-            abort.abort();
         }
     }
 }

@@ -3,6 +3,7 @@
 //! All that exactly once asks of it is that a file can be created only once. [`Store::probe`] tries that out.
 
 pub mod config;
+mod creation;
 pub(crate) mod failure;
 mod folder;
 mod s3;
@@ -21,6 +22,7 @@ use ottla_api::prelude::*;
 use url::Url;
 
 pub use config::{StoreConfig, StoreUrl};
+use creation::HonestCreation;
 use failure::Place;
 use folder::DurableFolder;
 
@@ -77,7 +79,8 @@ impl Store {
                     .map_err(|error| Error::config(format!("'{bucket}' can't be the name of a bucket: {error}")))?;
                 extend(&mut base, config.folder_in_bucket().split('/'));
                 let shown = config.destination();
-                Ok(Self { root: Arc::new(root), base, shown, place, folder: None, probe: config.probe })
+                let root = Arc::new(HonestCreation::new(Arc::new(root)));
+                Ok(Self { root, base, shown, place, folder: None, probe: config.probe })
             }
         }
     }
@@ -89,7 +92,7 @@ impl Store {
         extend(&mut base, std::iter::empty());
         let shown = base.as_str().trim_end_matches('/').to_owned();
         let place = Place { bucket: None, endpoint: shown.clone() };
-        Ok(Self { root: store, base, shown, place, folder: None, probe: true })
+        Ok(Self { root: Arc::new(HonestCreation::new(store)), base, shown, place, folder: None, probe: true })
     }
 
     /// The durable folder store under `path`, which is absolute, as tests wrap it.

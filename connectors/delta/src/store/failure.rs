@@ -6,6 +6,7 @@
 use std::error::Error as StdError;
 use std::io;
 
+use buoyant_kernel::Error as KernelError;
 use object_store::Error as StoreError;
 use object_store::client::{HttpError, HttpErrorKind};
 use ottla_api::prelude::*;
@@ -49,8 +50,13 @@ pub(crate) fn sort(error: &(dyn StdError + 'static), operation: &str, place: &Pl
         };
         return new(ErrorKind::Unreachable, said);
     }
-    let Some(store) = find::<StoreError>(error) else { return new(otherwise, causes(error)) };
-    let answer = Answer::of(store);
+    let store = find::<StoreError>(error);
+    let answer = match store {
+        Some(store) => Answer::of(causes(store)),
+        // Some of the kernel's errors are the text of the store's.
+        None if causes(error).contains("object store") => Answer::of(causes(error)),
+        None => return new(otherwise, causes(error)),
+    };
     let said = answer.said();
     let (kind, message) = match (answer.status, answer.code.as_deref().unwrap_or_default()) {
         (_, "NoSuchBucket") => {
@@ -76,12 +82,12 @@ pub(crate) fn sort(error: &(dyn StdError + 'static), operation: &str, place: &Pl
         }
         _ if answer.redirected => (ErrorKind::Config, format!("{said}; check s3.region and store.url")),
         _ => match store {
-            StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
+            Some(StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. }) => {
                 (ErrorKind::RefreshAuth, format!("refused: {said}"))
             }
-            StoreError::NotImplemented { .. } | StoreError::NotSupported { .. } => (ErrorKind::Config, said),
+            Some(StoreError::NotImplemented { .. } | StoreError::NotSupported { .. }) => (ErrorKind::Config, said),
             // Files of a table that are gone: the caller knows what that means for it.
-            StoreError::NotFound { .. } => (otherwise, said),
+            Some(StoreError::NotFound { .. }) => (otherwise, said),
             // Anything else that has no better name passes or does not; a table is never harmed by another attempt.
             _ => (ErrorKind::Retriable, said),
         },
@@ -103,8 +109,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn of(error: &StoreError) -> Self {
-        let text = causes(error);
+    fn of(text: String) -> Self {
         let status = text
             .split_once("non-2xx status code: ")
             .and_then(|(_, rest)| rest.get(..3))
@@ -155,9 +160,23 @@ pub(crate) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static
         {
             return Some(found);
         }
-        cause = error.source();
+        cause = match error.downcast_ref::<KernelError>() {
+            Some(kernel) => hidden_cause(kernel).or_else(|| error.source()),
+            None => error.source(),
+        };
     }
     None
+}
+
+/// What the kernel's errors print and don't give as their source.
+fn hidden_cause(error: &KernelError) -> Option<&(dyn StdError + 'static)> {
+    match error {
+        KernelError::Backtraced { source, .. } => Some(source.as_ref()),
+        KernelError::ObjectStore(cause) => Some(cause),
+        KernelError::IOError(cause) => Some(cause),
+        KernelError::Arrow(cause) => Some(cause),
+        _ => None,
+    }
 }
 
 /// An error and its causes on one line.
@@ -226,6 +245,20 @@ mod tests {
             let error = sort(&answer(&text), "write", &place(), ErrorKind::Fatal);
             assert_eq!((error.kind(), error.to_string().as_str()), (kind, message));
         }
+    }
+
+    #[test]
+    fn the_store_is_found_behind_the_kernel() {
+        let slow = || answer("Server returned non-2xx status code: 503 Service Unavailable: <Code>SlowDown</Code>");
+        let io = || KernelError::IOError(io::Error::from(io::ErrorKind::StorageFull));
+        for error in
+            [KernelError::ObjectStore(slow()), io(), KernelError::Generic(KernelError::from(slow()).to_string())]
+        {
+            let error = deltalake_core::DeltaTableError::from(error);
+            assert_eq!(sort(&error, "read", &place(), ErrorKind::Fatal).kind(), ErrorKind::Retriable, "{error}");
+        }
+        let other = deltalake_core::DeltaTableError::NotATable("x".to_owned());
+        assert_eq!(sort(&other, "read", &place(), ErrorKind::Fatal).kind(), ErrorKind::Fatal);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Tables in S3, or in whatever speaks its protocol, through conditional puts.
 //!
 //! `object_store` makes the requests. Around it is what a table needs beyond that: credentials from all the places where AWS
-//! keeps them, reloaded before they expire and after a refusal; and a conflict (409) told from an object that exists (412).
+//! keeps them, reloaded before they expire and after a refusal.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, S3ConditionalP
 use object_store::path::Path;
 use object_store::{
     BackoffConfig, ClientOptions, CopyOptions, CredentialProvider, Error, GetOptions, GetResult, ListResult,
-    MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult, Result, RetryConfig,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    RetryConfig,
 };
 use tokio::sync::{Mutex, OnceCell};
 
@@ -36,8 +36,6 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(120);
 const EXPIRY_MARGIN: Duration = Duration::from_secs(5 * 60);
 /// After a refusal credentials are loaded anew, but not more often than this.
 const RELOAD_PAUSE: Duration = Duration::from_secs(5);
-/// How often a creation is tried again that another request for the same object has cut off.
-const CONFLICT_ATTEMPTS: u32 = 5;
 
 /// A bucket.
 #[derive(Debug)]
@@ -132,28 +130,7 @@ impl fmt::Display for S3Tables {
 #[async_trait]
 impl ObjectStore for S3Tables {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        if !matches!(options.mode, PutMode::Create) {
-            return self.seen(self.inner.put_opts(location, payload, options).await);
-        }
-        for attempt in 1.. {
-            match self.seen(self.inner.put_opts(location, payload.clone(), options.clone()).await) {
-                // S3 answers 409 while another request for the same object is being decided, and the client takes that for
-                // an object that exists. Look, because a caller that believes it would wait for an object that never comes.
-                Err(error @ Error::AlreadyExists { .. }) => match self.inner.head(location).await {
-                    Err(Error::NotFound { .. }) if attempt < CONFLICT_ATTEMPTS => {
-                        let pause = Duration::from_millis(u64::from(50 * attempt + rand::random_range(0..50)));
-                        tokio::time::sleep(pause).await;
-                    }
-                    Err(Error::NotFound { .. }) => {
-                        return Err(Error::Generic { store: "S3", source: Box::new(error) });
-                    }
-                    // Where it can't be told, the caller finds out by reading.
-                    _ => return Err(error),
-                },
-                result => return result,
-            }
-        }
-        unreachable!("the attempts are counted in the loop")
+        self.seen(self.inner.put_opts(location, payload, options).await)
     }
 
     async fn put_multipart_opts(
