@@ -400,3 +400,55 @@ impl ConfigValue for Moment {
         "time".into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistakes(pairs: &[(&str, &str)]) -> Vec<String> {
+        let config = KinesisSourceConfig::from_properties(&pairs.iter().copied().collect()).unwrap();
+        config.mistakes().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn options_that_need_each_other_are_checked_together() {
+        assert_eq!(
+            mistakes(&[
+                ("kinesis.stream", "a,b c,a"),
+                ("kinesis.topics.d", "t"),
+                ("aws.access.key.id", "x"),
+                ("kinesis.position", "AT_TIMESTAMP"),
+                ("kinesis.consumer.name", "c"),
+            ]),
+            [
+                "aws.secret.key.id: is missing; aws.access.key.id is set and needs it",
+                "kinesis.stream: must have 1 to 128 characters, only a to z, A to Z, digits, '.', '_' and '-', found 'b c'",
+                "kinesis.stream: names 'a' twice",
+                "kinesis.topics.d: 'd' is not among kinesis.stream, so this topic would never be used",
+                "kinesis.shard.timestamp.ms: is missing; kinesis.position = AT_TIMESTAMP needs it",
+                "kinesis.consumer.name: has no effect without kinesis.mode = fan-out",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_stream_has_the_topic_that_is_named_for_it_or_the_common_one() {
+        let pairs = [("kinesis.stream", "a,b"), ("kafka.topic", "k.${stream}"), ("kinesis.topics.b", "other")];
+        let config = KinesisSourceConfig::from_properties(&pairs.into_iter().collect()).unwrap();
+        assert_eq!(["a", "b"].map(|stream| config.topic_of(stream)), ["k.a", "other"]);
+    }
+
+    #[test]
+    fn endpoints_and_moments_are_read_in_their_forms() {
+        let url = |text: &str| Ok(Endpoint::Url(text.to_owned()));
+        assert_eq!(Endpoint::parse("embedded"), Ok(Endpoint::Embedded));
+        assert_eq!(Endpoint::parse("http://localhost:4568"), url("http://localhost:4568"));
+        assert_eq!(Endpoint::parse("kinesis.eu-west-1.amazonaws.com"), url("https://kinesis.eu-west-1.amazonaws.com"));
+        assert!(Endpoint::parse("http://user:word@host").unwrap_err().contains("must not contain a user"));
+        let local = |text: &str| Endpoint::parse(text).unwrap().is_loopback();
+        let addresses = ["http://127.0.0.1:1/x", "http://[::1]:1", "http://localhost", "https://kinesis.amazonaws.com"];
+        assert_eq!(addresses.map(local), [true, true, true, false]);
+        assert_eq!(Moment::parse("2024-03-01T00:00:00Z"), Ok(Moment(1_709_251_200_000)));
+        assert_eq!(Moment::parse("1709251200000"), Ok(Moment(1_709_251_200_000)));
+    }
+}

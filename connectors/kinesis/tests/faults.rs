@@ -101,7 +101,16 @@ async fn read_until_caught_up(harness: &mut SourceHarness) -> Vec<SourceRecord> 
 #[tokio::test(flavor = "multi_thread")]
 async fn children_come_after_their_parents_in_both_modes() {
     for (mode, tasks_max) in [("polling", 1), ("polling", 3), ("fan-out", 1)] {
-        let world = World::with("s", 1, Options { resubscribe_pause: Duration::ZERO, subscription_heartbeat: Duration::from_millis(20), ..Options::default() }).await;
+        let world = World::with(
+            "s",
+            1,
+            Options {
+                resubscribe_pause: Duration::ZERO,
+                subscription_heartbeat: Duration::from_millis(20),
+                ..Options::default()
+            },
+        )
+        .await;
         let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let put = async |from: usize, expected: &mut BTreeMap<String, Vec<String>>| {
             for n in from..from + 40 {
@@ -184,6 +193,38 @@ async fn whatever_a_read_meets_every_record_comes_once() {
                 _ => {}
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_ends_breaks_or_is_taken_goes_on_behind_the_last_record() {
+    let in_use = Fault::Error("ResourceInUseException", "another one is subscribed".to_owned());
+    // The subscription's own end comes every few milliseconds in all of them.
+    for fault in [None, Some(in_use), Some(Fault::Throttled), Some(Fault::CutBefore), Some(Fault::CutAfter)] {
+        let options = Options {
+            subscription_life: Duration::from_millis(30),
+            resubscribe_pause: Duration::ZERO,
+            subscription_heartbeat: Duration::from_millis(5),
+            ..Options::default()
+        };
+        let world = World::with("s", 1, options).await;
+        if let Some(fault) = &fault {
+            world.kinesis.faults().repeat(Action::SubscribeToShard, fault.clone(), 2);
+        }
+        let properties = [("kinesis.mode", "fan-out"), ("kinesis.consumer.name", "c")];
+        let mut source = world.source(&properties, &SourceOffsets::new()).await;
+        let mut found = Vec::new();
+        for n in 0..4 {
+            for part in ["a", "b"] {
+                world.put("s", "k", format!("{n}{part}")).await;
+            }
+            found.extend(texts(&source.read(2).await.unwrap()));
+            tokio::time::sleep(Duration::from_millis(40)).await;
+        }
+        assert_eq!(found, ["0a", "0b", "1a", "1b", "2a", "2b", "3a", "3b"], "{fault:?}");
+        assert!(world.kinesis.faults().calls(Action::SubscribeToShard) > 2, "{fault:?}");
+        assert_eq!(world.kinesis.faults().calls(Action::GetRecords), 0, "never by polling");
+        source.stop().await.unwrap();
     }
 }
 
@@ -295,7 +336,12 @@ async fn a_place_that_has_left_retention_is_an_error_that_shows_the_gap() {
     let error = resumed.poll().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fatal);
     let text = error.to_string();
-    for part in ["records may be lost", "the stream keeps records for 24 hours", "kinesis.on.gap = earliest", "shard=shardId-000000000000"] {
+    for part in [
+        "records may be lost",
+        "the stream keeps records for 24 hours",
+        "kinesis.on.gap = earliest",
+        "shard=shardId-000000000000",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let mut accepted = world.source(&[("kinesis.on.gap", "earliest")], &durable).await;

@@ -18,8 +18,6 @@ use crate::error::{Failure, What, from_sdk};
 
 type Events = EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventStreamError>;
 
-/// Pause between two subscriptions of a consumer to a shard: Kinesis refuses a second one within five seconds.
-const RESUBSCRIBE: Duration = Duration::from_secs(5);
 /// A subscription that shows nothing for so long, not even that nothing is new, is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How often is looked whether a new consumer is ready, and for how long.
@@ -64,14 +62,12 @@ pub(crate) struct Subscriber {
     key: ShardKey,
     consumer_arn: String,
     from: From,
-    /// The subscription and when the next one may follow.
     events: Option<Box<Events>>,
-    subscribed: Option<Instant>,
 }
 
 impl Subscriber {
     pub(crate) fn new(kinesis: Kinesis, key: ShardKey, consumer_arn: String, from: From) -> Self {
-        Self { kinesis, key, consumer_arn, from, events: None, subscribed: None }
+        Self { kinesis, key, consumer_arn, from, events: None }
     }
 
     /// Waits for the next event. After a failure, and after the end of a subscription, the next call subscribes again behind
@@ -114,11 +110,9 @@ impl Subscriber {
         Fetched { records, behind: Some(millis_behind_latest), ended, began, expired: 0 }
     }
 
+    /// Within five seconds of the last one Kinesis refuses (`ResourceInUseException`), as it does while another process has the
+    /// subscription; the caller's pauses grow until it is taken.
     async fn subscribe(&mut self) -> Result<Box<Events>, Failure> {
-        if let Some(last) = self.subscribed {
-            tokio::time::sleep_until(last + RESUBSCRIBE).await;
-        }
-        self.subscribed = Some(Instant::now());
         let position = StartingPosition::builder();
         let position = match &self.from {
             From::Horizon => position.r#type(ShardIteratorType::TrimHorizon),

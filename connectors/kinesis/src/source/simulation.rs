@@ -37,8 +37,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let mut model =
-            Self { shards: BTreeMap::new(), sequence: 1, counts: HashMap::new(), puts: Vec::new(), now: 1 };
+        let mut model = Self { shards: BTreeMap::new(), sequence: 1, counts: HashMap::new(), puts: Vec::new(), now: 1 };
         model.open(0..KEYS / 2, Vec::new());
         model.open(KEYS / 2..KEYS, Vec::new());
         model
@@ -146,7 +145,8 @@ impl Run {
             if task.returned.iter().any(|(returned, _, place)| returned == name && place.ended) {
                 continue;
             }
-            let decision = decide(name, shard, &task.listing, self.position, false, |name| Ok(stored.get(name).cloned()));
+            let decision =
+                decide(name, shard, &task.listing, self.position, false, |name| Ok(stored.get(name).cloned()));
             let mut place = Place::default();
             let (after, since) = match decision.expect("offsets of the model can be read") {
                 Decision::Done | Decision::Wait => continue,
