@@ -10,3 +10,4 @@ mod dice;
 mod embedded;
 mod planted_bug;
 mod source;
+mod transactional_source;

@@ -75,6 +75,18 @@ fn of_two_writers_of_one_partition_at_one_version_one_commits() {
     });
 }
 
+/// New columns are such a plan. That nothing has to move must not look as if everything had moved already.
+#[test]
+fn a_plan_that_moves_nothing_is_committed_too() {
+    run(async {
+        let log = SimLog { world: World::new(1, Mode { faults: false, trust: TRUST }) };
+        let rules = Rules { trust: TRUST, check_positions: true, pauses: false };
+        let mut ledger = Ledger::load(&log, Vec::new(), rules).await.unwrap();
+        let committed = ledger.commit(&log, &plan("a", &[])).await.unwrap();
+        assert_eq!(committed, Outcome::Committed { version: 1, adopted: false, conflicts: 0 });
+    });
+}
+
 /// What happened in a history, to know that the interesting things do.
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {

@@ -1,0 +1,308 @@
+//! What becomes of topics in tables: columns, several tables, partitions, upsert, topics made anew, rivals.
+
+mod table;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_api::prelude::*;
+use ottla_connector_delta::DeltaSinkConnector;
+use ottla_testkit::harness::SinkHarness;
+use serde_json::json;
+
+/// A folder of tables.
+struct Lake(tempfile::TempDir);
+
+impl Lake {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, table: &str) -> PathBuf {
+        self.0.path().join("tables").join(table)
+    }
+
+    fn task(&self, extra: &[(&str, &str)]) -> Box<dyn SinkTask> {
+        DeltaSinkConnector.task(&properties(self.0.path(), extra)).unwrap()
+    }
+
+    /// A task with these partitions of topic `t` open, from their first record on or from where the tables say.
+    async fn open(&self, extra: &[(&str, &str)], committed: &[(i32, i64)]) -> (SinkHarness, Positions) {
+        let mut harness = SinkHarness::start(self.task(extra)).await.unwrap();
+        let committed = committed.iter().map(|(number, position)| (partition(*number), *position)).collect();
+        let positions = harness.open(&committed).await.unwrap();
+        (harness, positions)
+    }
+
+    fn rows(&self, table: &str) -> Vec<String> {
+        table::rows(&self.path(table))
+    }
+}
+
+fn properties(root: &Path, extra: &[(&str, &str)]) -> Properties {
+    let url = format!("file:{}", root.display());
+    let mut properties = Properties::from_iter([("store.url", url.as_str())]);
+    for (key, value) in extra {
+        properties.set(*key, *value);
+    }
+    properties
+}
+
+fn partition(number: i32) -> TopicPartition {
+    TopicPartition::new("t", number)
+}
+
+fn record(topic: &str, offset: i64, key: Option<&str>, value: &str) -> SinkRecord {
+    let payload = |text: Option<&str>| text.map_or(Payload::null(), |text| Payload::json(Bytes::from(text.to_owned())));
+    let mut made = Record::new(topic, Value::Null);
+    made.key = payload(key);
+    made.value = payload((!value.is_empty()).then_some(value));
+    SinkRecord { record: made, raw: RawRecord { offset, ..RawRecord::default() } }
+}
+
+/// Records of topic `t` from this offset on.
+fn batch(number: i32, first: i64, values: &[&str]) -> SinkBatch {
+    let records = values.iter().zip(first..).map(|(value, offset)| record("t", offset, None, value));
+    batch_of(number, records.collect())
+}
+
+fn batch_of(number: i32, records: Vec<SinkRecord>) -> SinkBatch {
+    let next_offset = records.last().map_or(0, |record| record.offset() + 1);
+    SinkBatch { partition: partition(number), records, next_offset }
+}
+
+#[tokio::test]
+async fn a_table_gets_its_columns_from_the_first_records_and_more_as_they_come() {
+    let lake = Lake::new();
+    let (mut harness, _) = lake.open(&[], &[(0, -1)]).await;
+    harness.put(batch(0, 0, &[r#"{"ind":1,"x":1}"#, r#"{"ind":2,"x":0.5,"tags":["a"]}"#])).await.unwrap();
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(
+        table::columns(&lake.path("t")),
+        [
+            ("ind".to_owned(), json!("long")),
+            ("x".to_owned(), json!("double")),
+            ("tags".to_owned(), json!({"type": "array", "elementType": "string", "containsNull": true})),
+        ]
+    );
+    // A fraction has no place in a column of integers; a new field has.
+    harness.put(batch(0, 2, &[r#"{"ind":2.5}"#, r#"{"ind":3,"at":{"lat":1.5}}"#])).await.unwrap();
+    let positions = harness.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(positions, Positions::from([(partition(0), 4)]));
+    let reported = harness.reported();
+    assert_eq!((reported.len(), reported[0].1), (1, 2));
+    assert!(reported[0].2.starts_with("field 'ind': the column is long, which does not take the float64 2.5"));
+    assert_eq!(
+        lake.rows("t"),
+        [r#"{"ind":1,"x":1.0}"#, r#"{"ind":2,"x":0.5,"tags":["a"]}"#, r#"{"ind":3,"at":{"lat":1.5}}"#,]
+    );
+    assert_eq!(table::positions(&lake.path("t")), [("ottla/conformance/t/0".to_owned(), 4)].into());
+    // Readers find statistics.
+    let adds = table::versions(&lake.path("t")).into_iter().flatten().filter_map(|action| action.get("add").cloned());
+    let stats: serde_json::Value = serde_json::from_str(adds.last().unwrap()["stats"].as_str().unwrap()).unwrap();
+    assert_eq!((&stats["numRecords"], &stats["maxValues"]["ind"]), (&json!(1), &json!(3)));
+    harness.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn columns_of_the_configuration_stay_and_nothing_else_gets_in() {
+    let lake = Lake::new();
+    let options = [("schema.t", "ind int, at timestamp, price decimal(8,2)"), ("schema.evolution", "none")];
+    let (mut harness, _) = lake.open(&options, &[(0, -1)]).await;
+    let values = [r#"{"ind":1,"at":"2020-08-28 03:52:47","price":1.5}"#, r#"{"ind":2,"x":1}"#, r#"{"ind":3,"x":null}"#];
+    harness.put(batch(0, 0, &values)).await.unwrap();
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(
+        table::columns(&lake.path("t")),
+        [
+            ("ind".to_owned(), json!("integer")),
+            ("at".to_owned(), json!("timestamp")),
+            ("price".to_owned(), json!("decimal(8,2)")),
+        ]
+    );
+    assert_eq!(lake.rows("t"), [r#"{"ind":1,"at":"2020-08-28T03:52:47Z","price":1.50}"#, r#"{"ind":3}"#]);
+    assert!(harness.reported()[0].2.starts_with("field 'x': the table has no such column"));
+    harness.stop().await.unwrap();
+    // The table is now what counts; a configuration that says otherwise is refused.
+    let mut harness = SinkHarness::start(lake.task(&[("schema", "ind string")])).await.unwrap();
+    let error = harness.open(&Positions::from([(partition(0), 0)])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(
+        error.message().starts_with("schema says that the column 'ind' is string, but the table has int"),
+        "{error}"
+    );
+}
+
+/// A transformation sends the records of one partition to two tables, one of which is committed much later. The task dies in
+/// between, and the next one begins with a committed offset that says nothing.
+#[tokio::test]
+async fn records_of_one_partition_in_several_tables_are_each_there_once() {
+    let lake = Lake::new();
+    let options = [("flush.size", "3")];
+    let topic = |offset: i64| if offset % 4 == 3 { "rare" } else { "t" };
+    let records = |from: i64, to: i64| {
+        let of = |offset| record(topic(offset), offset, None, &format!("{{\"n\":{offset}}}"));
+        batch_of(0, (from..to).map(of).collect())
+    };
+    let (mut harness, _) = lake.open(&options, &[(0, -1)]).await;
+    harness.put(records(0, 4)).await.unwrap();
+    let positions = harness.flush(FlushReason::Interval).await.unwrap();
+    assert_eq!(positions, Positions::from([(partition(0), 3)]), "offset 3 is in no table yet");
+    harness.put(records(4, 9)).await.unwrap();
+    drop(harness);
+    assert_eq!(
+        table::positions(&lake.path("t")),
+        [("ottla/conformance/t/0".to_owned(), 9), ("ottla/conformance/t/0#all".to_owned(), 3)].into()
+    );
+    let (mut harness, positions) = lake.open(&options, &[(0, -1)]).await;
+    assert_eq!(positions, Positions::from([(partition(0), 3)]));
+    harness.put(records(3, 12)).await.unwrap();
+    assert_eq!(harness.flush(FlushReason::CaughtUp).await.unwrap(), Positions::from([(partition(0), 12)]));
+    let lines = |of: &str| -> Vec<String> {
+        (0..12).filter(|offset| topic(*offset) == of).map(|offset| format!("{{\"n\":{offset}}}")).collect()
+    };
+    assert_eq!((lake.rows("t"), lake.rows("rare")), (lines("t"), lines("rare")));
+    assert_eq!(harness.counts()["rows.skipped"], 4);
+    harness.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_made_anew_is_refused_before_anything_is_written() {
+    let lake = Lake::new();
+    let mut harness = SinkHarness::start(lake.task(&[])).await.unwrap();
+    harness.set_topic_identity(Some("one"));
+    harness.open(&Positions::from([(partition(0), -1)])).await.unwrap();
+    harness.put(batch(0, 0, &[r#"{"n":0}"#])).await.unwrap();
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    harness.stop().await.unwrap();
+    let before = table::versions(&lake.path("t"));
+
+    let mut harness = SinkHarness::start(lake.task(&[])).await.unwrap();
+    harness.set_topic_identity(Some("another"));
+    let error = harness.open(&Positions::from([(partition(0), -1)])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fatal);
+    assert!(error.message().contains("holds the records of another topic 't' up to offset 1"), "{error}");
+    assert!(error.message().contains("delta.app.id") && error.message().contains("state folder"), "{error}");
+    assert_eq!(table::versions(&lake.path("t")), before);
+
+    let mut harness = SinkHarness::start(lake.task(&[("delta.app.id", "second")])).await.unwrap();
+    harness.set_topic_identity(Some("another"));
+    let positions = harness.open(&Positions::from([(partition(0), -1)])).await.unwrap();
+    assert_eq!(positions, Positions::from([(partition(0), 0)]));
+    harness.put(batch(0, 0, &[r#"{"n":100}"#])).await.unwrap();
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(lake.rows("t"), [r#"{"n":0}"#, r#"{"n":100}"#]);
+}
+
+/// A task that was thought dead goes on beside its successor: whoever commits second drops its rows and reads again.
+#[tokio::test]
+async fn a_rival_commits_and_nothing_is_there_twice() {
+    let lake = Lake::new();
+    let values = ["a", "b", "c", "d"].map(|text| format!("{{\"n\":\"{text}\"}}"));
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let (mut zombie, _) = lake.open(&[], &[(0, -1), (1, -1)]).await;
+    let (mut owner, _) = lake.open(&[], &[(0, -1)]).await;
+    zombie.put(batch(0, 0, &values[..3])).await.unwrap();
+    zombie.put(batch(1, 0, &values[..1])).await.unwrap();
+    owner.put(batch(0, 0, &values[..2])).await.unwrap();
+    owner.flush(FlushReason::CaughtUp).await.unwrap();
+
+    zombie.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(zombie.take_rewinds(), [(partition(0), 0), (partition(1), 0)]);
+    zombie.put(batch(0, 0, &values)).await.unwrap();
+    zombie.put(batch(1, 0, &values[..1])).await.unwrap();
+    zombie.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(zombie.counts()["rows.skipped"], 2);
+
+    owner.put(batch(0, 2, &values[2..])).await.unwrap();
+    owner.flush(FlushReason::CaughtUp).await.unwrap();
+    // The same records to the same end are in the table, whoever wrote them.
+    assert_eq!(owner.counts()["commits.adopted"], 1);
+    assert_eq!(owner.flushed()[&partition(0)], 4);
+    assert_eq!(lake.rows("t"), [r#"{"n":"a"}"#, r#"{"n":"b"}"#, r#"{"n":"c"}"#, r#"{"n":"d"}"#, r#"{"n":"a"}"#]);
+}
+
+#[tokio::test]
+async fn files_are_divided_by_partition_columns() {
+    let lake = Lake::new();
+    let (mut harness, _) = lake.open(&[("partition.columns", "year")], &[(0, -1)]).await;
+    harness.put(batch(0, 0, &[r#"{"year":2020,"n":1}"#, r#"{"year":2021,"n":2}"#, r#"{"n":3}"#])).await.unwrap();
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    let actions = table::versions(&lake.path("t")).into_iter().flatten();
+    let mut values: Vec<String> =
+        actions.filter_map(|action| Some(action.get("add")?["partitionValues"]["year"].to_string())).collect();
+    values.sort();
+    assert_eq!(values, [r#""2020""#, r#""2021""#, "null"]);
+    let mut rows = lake.rows("t");
+    rows.sort();
+    assert_eq!(rows, [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":3}"#], "the column is in the folder's name");
+    harness.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn upsert_keeps_the_last_row_of_each_key_and_deletes_by_tombstones() {
+    let lake = Lake::new();
+    let options = [("delta.mode", "upsert"), ("upsert.key", "id")];
+    let (mut harness, _) = lake.open(&options, &[(0, -1)]).await;
+    let row = |offset: i64, id: i64, name: &str| {
+        let value = if name.is_empty() { String::new() } else { format!("{{\"id\":{id},\"name\":\"{name}\"}}") };
+        record("t", offset, Some(&format!("{{\"id\":{id}}}")), &value)
+    };
+    harness.put(batch_of(0, vec![row(0, 1, "a"), row(1, 2, "b"), row(2, 1, "c"), row(3, 3, "d")])).await.unwrap();
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    let sorted = || {
+        let mut rows = lake.rows("t");
+        rows.sort();
+        rows
+    };
+    assert_eq!(sorted(), [r#"{"id":1,"name":"c"}"#, r#"{"id":2,"name":"b"}"#, r#"{"id":3,"name":"d"}"#]);
+    harness.put(batch_of(0, vec![row(4, 2, ""), row(5, 3, "e"), row(6, 4, "f"), row(7, 4, "")])).await.unwrap();
+    let keyless = record("t", 8, None, r#"{"name":"x"}"#);
+    harness.put(batch_of(0, vec![keyless])).await.unwrap();
+    let positions = harness.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(positions, Positions::from([(partition(0), 9)]));
+    assert_eq!(sorted(), [r#"{"id":1,"name":"c"}"#, r#"{"id":3,"name":"e"}"#]);
+    assert!(harness.reported()[0].2.starts_with("field 'id' of upsert.key is missing or null"));
+    assert_eq!(table::positions(&lake.path("t")), [("ottla/conformance/t/0".to_owned(), 8)].into());
+    // A deletion of what is not there changes no row, and still counts.
+    harness.put(batch_of(0, vec![row(9, 77, "")])).await.unwrap();
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(table::positions(&lake.path("t")), [("ottla/conformance/t/0".to_owned(), 10)].into());
+    harness.stop().await.unwrap();
+    let (_, positions) = lake.open(&options, &[(0, 3)]).await;
+    assert_eq!(positions, Positions::from([(partition(0), 10)]));
+}
+
+#[tokio::test]
+async fn records_without_a_value_are_refused_or_left_out() {
+    let lake = Lake::new();
+    let (mut harness, _) = lake.open(&[], &[(0, -1)]).await;
+    let error = harness.put(batch(0, 0, &[""])).await.unwrap_err();
+    assert!(error.message().starts_with("record without a value; set behavior.on.null.values=ignore"), "{error}");
+    let (mut harness, _) = lake.open(&[("behavior.on.null.values", "ignore")], &[(0, -1)]).await;
+    harness.put(batch(0, 0, &["", r#"{"n":1}"#, "7"])).await.unwrap();
+    assert_eq!(harness.flush(FlushReason::CaughtUp).await.unwrap(), Positions::from([(partition(0), 3)]));
+    assert_eq!(lake.rows("t"), [r#"{"n":1}"#]);
+    assert!(harness.reported()[0].2.starts_with("a row of a table is made of named fields"));
+}
+
+#[test]
+fn mistakes_are_named_with_their_key() {
+    let root = Path::new("/lake");
+    for (extra, wanted) in [
+        (&[("delta.mode", "upsert")][..], "upsert.key: is missing; delta.mode=upsert needs the columns of the key"),
+        (&[("upsert.key", "id")], "upsert.key: has no effect without delta.mode=upsert"),
+        (&[("schema.t", "id lnog")], "schema.t: has the type 'lnog', which is none of boolean,"),
+        (
+            &[("schema.t", "id long"), ("partition.columns.t", "day")],
+            "partition.columns: names 'day', which the schema of t does not have",
+        ),
+        (&[("table.name.format", " ")], "table.name.format: must be a name, such as ${topic}_table"),
+    ] {
+        let errors = DeltaSinkConnector.validate(&properties(root, extra));
+        assert!(errors.iter().any(|error| error.to_string().starts_with(wanted)), "{extra:?}: {errors:?}");
+    }
+    let names = Arc::new(properties(root, &[("schema.evolution", "none"), ("schema", "id long")]));
+    assert!(DeltaSinkConnector.validate(&names).is_empty());
+}
