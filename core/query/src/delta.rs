@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use deltalake_core::DeltaTable;
 use deltalake_core::logstore::{StorageConfig, default_logstore};
+use deltalake_core::{DeltaTable, DeltaTableError};
 use jiff::Timestamp;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -13,7 +13,7 @@ use ottla_api::error::ResultExt as _;
 use ottla_api::{Error, ErrorKind, Result};
 use url::Url;
 
-use crate::error::{from_datafusion, from_delta};
+use crate::error::{from_datafusion, from_delta, no_table};
 use crate::location::{Place, Version};
 use crate::store::shown;
 
@@ -32,7 +32,11 @@ pub(crate) async fn open(
     match version {
         None => table.load().await.map_err(|error| from_delta(error, &name))?,
         Some(Version::Number(number)) => {
-            let newest = table.get_latest_version().await.map_err(|error| from_delta(error, &name))?;
+            let newest = match table.get_latest_version().await {
+                // No version of it at all.
+                Err(DeltaTableError::InvalidVersion(_)) => return Err(no_table(&name)),
+                newest => newest.map_err(|error| from_delta(error, &name))?,
+            };
             if number > newest {
                 return Err(Error::config(format!("{name} has no version {number}; the newest is {newest}")));
             }

@@ -15,6 +15,9 @@ pub(crate) fn from_store(error: object_store::Error, doing: &str, place: &str) -
     if let Some(ours) = find::<Error>(&error) {
         return Error::new(ours.kind(), ours.to_string()).during(doing);
     }
+    if answer(&error).contains("NoSuchBucket") {
+        return Error::config("the bucket does not exist").during(doing);
+    }
     match &error {
         E::PermissionDenied { .. } | E::Unauthenticated { .. } if is_remote(&error) => Error::refresh_auth(format!(
             "the store refuses these credentials{}; they come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
@@ -22,9 +25,6 @@ pub(crate) fn from_store(error: object_store::Error, doing: &str, place: &str) -
             answer(&error)
         ))
         .during(doing),
-        E::NotFound { .. } if answer(&error).contains("NoSuchBucket") => {
-            Error::config("the bucket does not exist").during(doing)
-        }
         E::NotFound { .. } => Error::config("it does not exist").during(doing),
         _ => match find::<HttpError>(&error).map(HttpError::kind) {
             Some(HttpErrorKind::Connect | HttpErrorKind::Timeout | HttpErrorKind::Request) => {
@@ -57,12 +57,17 @@ pub(crate) fn from_delta(error: DeltaTableError, place: &str) -> Error {
         }
     }
     match error {
-        DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_) => Error::config(format!(
-            "{place} is no Delta table; one has a folder _delta_log. Leave out 'delta:' to read plain files"
-        )),
+        DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_) => no_table(place),
         DeltaTableError::InvalidVersion(version) => Error::config(format!("{place} has no version {version}")),
         error => Error::fatal(format!("{doing} {place}")).caused_by(error),
     }
+}
+
+/// Where there should be a Delta table.
+pub(crate) fn no_table(place: &str) -> Error {
+    Error::config(format!(
+        "{place} is no Delta table; one has a folder _delta_log and versions, plain files have neither"
+    ))
 }
 
 /// A failure of a query. `tables` are the names that it could have used.
@@ -134,7 +139,8 @@ fn missing_table(text: &str) -> Option<&str> {
 
 fn without_prefix(text: &str) -> String {
     let prefixes = ["Error during planning: ", "Execution error: ", "External error: ", "Arrow error: "];
-    prefixes.iter().fold(text, |text, prefix| text.strip_prefix(prefix).unwrap_or(text)).to_owned()
+    // An error is one line.
+    prefixes.iter().fold(text, |text, prefix| text.strip_prefix(prefix).unwrap_or(text)).replace('\n', " ")
 }
 
 /// The first error of this type, from the outside in.

@@ -73,6 +73,8 @@ pub async fn print(mut rows: Rows, format: Format, out: &mut impl Write) -> Resu
 
 async fn table(rows: &mut Rows, rows_max: usize, out: &mut impl Write) -> Result<(), PrintError> {
     let schema = Arc::clone(rows.schema());
+    // A plan is a drawing of several lines; anything else keeps to one.
+    let plan = schema.fields().iter().map(|field| field.name().as_str()).eq(["plan_type", "plan"]);
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(schema.fields().iter().map(|field| field.name().as_str()));
     if io::stdout().is_terminal() {
@@ -84,7 +86,11 @@ async fn table(rows: &mut Rows, rows_max: usize, out: &mut impl Write) -> Result
             if count == rows_max {
                 return Ok(false);
             }
-            table.add_row(cells.iter().map(|cell| cell.as_deref().map_or("null".into(), one_line)));
+            table.add_row(cells.iter().map(|cell| match cell.as_deref() {
+                None => "null".into(),
+                Some(drawing) if plan => drawing.into(),
+                Some(text) => one_line(text),
+            }));
             count += 1;
             Ok(true)
         })?;

@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use crate::error::from_store;
+use crate::error::{from_store, no_table};
 use crate::location::{Kind, Place, absolute};
 
 /// Region where nothing names one; the default of `s3-sink`.
@@ -114,10 +114,13 @@ impl Stores {
 pub(crate) async fn find(store: &dyn ObjectStore, place: &Place, kind: Option<Kind>) -> Result<Found> {
     let folder = folder_of(place)?;
     if kind == Some(Kind::Delta) {
-        return match place.pattern {
-            None => Ok(Found::Delta(folder)),
-            Some(_) => Err(Error::config(format!("{place} is a pattern; a Delta table is one folder, name it"))),
-        };
+        if place.pattern.is_some() {
+            return Err(Error::config(format!("{place} is a pattern; a Delta table is one folder, name it")));
+        }
+        if is_file(store, place, &folder).await? {
+            return Err(no_table(&place.to_string()));
+        }
+        return Ok(Found::Delta(folder));
     }
     let failed = |error| from_store(error, "look into", &place.to_string());
     if place.pattern.is_none() {

@@ -148,7 +148,7 @@ name,n,x,list,at
 ";
     assert_eq!(print(Format::Csv).await, csv);
     let json = r#"{"name":"a \"b\", c","n":10,"x":0.1,"list":[1,null],"at":"2026-11-21T10:00:00"}
-{"name":"line\nbreak","n":null,"x":1e300,"list":null,"at":"2026-11-21T10:00:00.250"}
+{"name":"line\nbreak","n":null,"x":1.0e300,"list":null,"at":"2026-11-21T10:00:00.250"}
 {"name":"","n":-3,"x":2.0,"list":[],"at":null}
 "#;
     assert_eq!(print(Format::Json).await, json);
@@ -278,7 +278,7 @@ async fn a_delta_table_is_found_and_shows_its_older_states() {
         ("{}/tables", "table t: {}/tables holds Delta tables; name one: {}/tables/t"),
         (
             "delta:{}/tables",
-            "table t: {}/tables is no Delta table; one has a folder _delta_log. Leave out 'delta:' to read plain files",
+            "table t: {}/tables is no Delta table; one has a folder _delta_log and versions, plain files have neither",
         ),
         ("delta:{}/nothing", "table t: {}/nothing does not exist"),
         ("delta:{}/tables/*", "table t: {}/tables/* is a pattern; a Delta table is one folder, name it"),
@@ -324,7 +324,7 @@ async fn what_is_wrong_with_a_location_is_said() {
         ),
         (
             "{}/u.pin@3",
-            "{}/u.pin is no Delta table; one has a folder _delta_log. Leave out 'delta:' to read plain files",
+            "{}/u.pin is no Delta table; one has a folder _delta_log and versions, plain files have neither",
         ),
     ] {
         let found = error(folder.path(), &[&format!("t={location}")], "select 1").await;
@@ -348,6 +348,7 @@ async fn what_is_wrong_with_a_query_is_said() {
     let tables = ["pin={}/u.pin", "geo={}/c"];
     let only_reads = "queries read and change nothing; name tables with --table, and take results from standard output with --format";
     for (sql, expected) in [
+        ("select lowwer(title) from pin", "Invalid function 'lowwer'. Did you mean 'lower'?"),
         ("select * from pinn", "there is no table 'pinn'; did you mean 'pin'? there are: geo, pin"),
         ("select * from posts_of_2020", "there is no table 'posts_of_2020'; there are: geo, pin"),
         (
