@@ -83,9 +83,6 @@ impl SourceConnector for KinesisSource {
     }
 }
 
-/// Tells the time, in milliseconds since 1970.
-pub(crate) type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
-
 /// Reads the shards that are this task's.
 pub(crate) struct KinesisSourceTask {
     config: Arc<KinesisSourceConfig>,
@@ -93,7 +90,6 @@ pub(crate) struct KinesisSourceTask {
     tasks: usize,
     /// Counts the ends of shards that any task of the connector has seen: each asks for new lists of shards.
     reshardings: Arc<AtomicU64>,
-    clock: Clock,
     running: Option<Running>,
 }
 
@@ -104,15 +100,7 @@ impl KinesisSourceTask {
         tasks: usize,
         reshardings: Arc<AtomicU64>,
     ) -> Self {
-        let clock: Clock = Arc::new(|| jiff::Timestamp::now().as_millisecond());
-        Self { config, number, tasks, reshardings, clock, running: None }
-    }
-
-    /// Takes the time from elsewhere.
-    #[cfg(test)]
-    pub(crate) fn with_clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
+        Self { config, number, tasks, reshardings, running: None }
     }
 }
 
@@ -154,7 +142,6 @@ impl SourceTask for KinesisSourceTask {
             number: self.number,
             tasks: self.tasks,
             reshardings: self.reshardings.clone(),
-            clock: self.clock.clone(),
             streams,
             readers: BTreeMap::new(),
             done: BTreeSet::new(),
@@ -221,6 +208,11 @@ impl fmt::Debug for KinesisSourceTask {
     }
 }
 
+/// The time in milliseconds since 1970.
+fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
 /// The name of a consumer that a connector registers: Kinesis allows letters, digits, `_`, `.` and `-`.
 fn consumer_name(connector: &str) -> String {
     let clean = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-') { c } else { '_' };
@@ -235,7 +227,6 @@ struct Running {
     number: usize,
     tasks: usize,
     reshardings: Arc<AtomicU64>,
-    clock: Clock,
     streams: BTreeMap<Arc<str>, Stream>,
     /// The shards that are being read.
     readers: BTreeMap<ShardKey, Reader>,
@@ -331,7 +322,7 @@ impl Running {
                         waiting.insert(key);
                     }
                     Decision::Skip => {
-                        let place = Place { ended: true, skipped: true, as_of: (self.clock)(), ..Place::default() };
+                        let place = Place { ended: true, skipped: true, as_of: now_ms(), ..Place::default() };
                         self.places.insert(key.partition(), place.to_offset());
                         self.done.insert(key);
                     }
@@ -357,7 +348,7 @@ impl Running {
 
     /// Makes the reader of a shard.
     async fn begin_shard(&mut self, key: ShardKey, shard: Shard, start: Start) -> Result<()> {
-        let now = (self.clock)();
+        let now = now_ms();
         let mut place = Place { as_of: 0, ..Place::default() };
         let mut resumed_inside = None;
         let mut began_at_time = false;
@@ -456,7 +447,7 @@ impl Running {
             return if accepted { Ok(true) } else { Err(gap(key, place, &why)) };
         }
         let Some(stream) = self.streams.get_mut(&key.stream) else { return Ok(false) };
-        let age = (self.clock)() - place.as_of;
+        let age = now_ms() - place.as_of;
         if age < stream.retention {
             return Ok(false);
         }
@@ -557,7 +548,7 @@ impl Running {
 
     fn absorb_read(&mut self, key: ShardKey, feed: Feed, outcome: Result<Fetched, Failure>) -> Result<()> {
         self.reads -= usize::from(matches!(feed, Feed::Polling(_)));
-        let now = (self.clock)();
+        let now = now_ms();
         let Some(reader) = self.readers.get_mut(&key) else { return Ok(()) };
         reader.feed = Some(feed);
         let fetched = match outcome {
