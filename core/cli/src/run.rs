@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use ottla_api::config::ConfigValue as _;
 use ottla_api::{ErrorKind, Result, error::ResultExt as _};
+#[cfg(feature = "gateway")]
+use ottla_runtime::config::ConnectorConfig;
 use ottla_runtime::config::{RunUntil, WorkerConfig, parse_time};
 use ottla_runtime::plugins::Registry;
 use ottla_runtime::worker::{Outcome, Until, Worker};
@@ -42,7 +44,7 @@ pub(crate) struct RunArgs {
     /// Folder for the worker's state, instead of `state.dir`.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Sets a key over the files: `connectors.NAME.KEY=VALUE` or `worker.KEY=VALUE`. Repeatable.
+    /// Sets a key over the files: `connectors.NAME.KEY=VALUE`, `worker.KEY=VALUE` or `gateway.KEY=VALUE`. Repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_override)]
     overrides: Vec<(String, String)>,
 }
@@ -78,10 +80,13 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
     };
     let place = place(&configuration.worker);
     let started = Instant::now();
-    let worker = match Worker::start(configuration, until).await {
+    let mut worker = match Worker::start(configuration, until).await {
         Ok(worker) => worker,
         Err(error) => return exit_code(Err(error)),
     };
+    if let Err(error) = listen(&mut worker).await {
+        return exit_code(Err(error));
+    }
     let status = worker.status();
     let interrupted = AtomicBool::new(false);
     let stopping = match stop_on_signal(worker.stop_token(), &interrupted) {
@@ -99,6 +104,61 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
     // A closed pipe (`| head`) is the reader's choice, not a failure of the run.
     let _ = std::io::stdout().write_all(text.as_bytes());
     code
+}
+
+/// Starts the listeners of the worker that are not the runtime's own.
+async fn listen(worker: &mut Worker) -> Result<()> {
+    if let Some(address) = worker.configuration().worker.kinesis_listener.clone() {
+        #[cfg(not(feature = "kinesis"))]
+        return Err(ottla_api::Error::config(format!(
+            "kinesis.listener: {address:?}: this binary is built without Kinesis"
+        )));
+        #[cfg(feature = "kinesis")]
+        listen_for_kinesis(worker, &address).await?;
+    }
+    start_gateway(worker).await
+}
+
+/// Offers the embedded Kinesis to other programs.
+#[cfg(feature = "kinesis")]
+async fn listen_for_kinesis(worker: &mut Worker, address: &str) -> Result<()> {
+    let kinesis = ottla_connector_kinesis::embedded::EmbeddedKinesis::open(&worker.configuration().worker.state_dir)?;
+    let bound = tokio::net::TcpListener::bind(address).await;
+    let listener = bound.or_error(ErrorKind::Config, format!("kinesis.listener: listen on {address}"))?;
+    let address = listener.local_addr().or_error(ErrorKind::Fatal, "look at the Kinesis listener")?;
+    info!(%address, "serving Kinesis");
+    let stop = worker.stop_token();
+    worker.spawn(kinesis.serve(listener, stop));
+    Ok(())
+}
+
+/// Starts the gateway where the configuration has one.
+#[cfg(feature = "gateway")]
+async fn start_gateway(worker: &mut Worker) -> Result<()> {
+    let configuration = worker.configuration();
+    let Some(gateway) = &configuration.gateway else { return Ok(()) };
+    let of_a_sink =
+        |connector: &ConnectorConfig| Some((connector.sink.as_ref()?.group.clone(), connector.name.clone()));
+    let around = ottla_gateway::Surroundings {
+        broker: worker.broker(),
+        state_dir: configuration.worker.state_dir.clone(),
+        groups: configuration.connectors.iter().filter_map(of_a_sink).collect(),
+        status: worker.status(),
+    };
+    let serving = ottla_gateway::serve(gateway, around, worker.stop_token()).await?;
+    worker.spawn(serving);
+    Ok(())
+}
+
+/// Says that there is none to start.
+#[cfg(not(feature = "gateway"))]
+async fn start_gateway(worker: &mut Worker) -> Result<()> {
+    match &worker.configuration().gateway {
+        Some(_) => {
+            Err(ottla_api::Error::config("[gateway]: this build has no gateway; build with the feature 'gateway'"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// How the run ended, and its exit code.

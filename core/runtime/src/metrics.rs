@@ -72,6 +72,11 @@ fn metrics_page(
         for connector in status.connectors() {
             copy(&connector);
         }
+        for ((route, code), n) in status.requests() {
+            metrics::describe_counter!("ottla_gateway_requests_total", "Requests that the gateway has answered.");
+            metrics::counter!("ottla_gateway_requests_total", "route" => route, "status" => code.to_string())
+                .absolute(n);
+        }
         metrics::describe_gauge!("ottla_worker_buffered_bytes", "Bytes that all sinks hold in buffers.");
         metrics::gauge!("ottla_worker_buffered_bytes").set(memory.used() as f64);
     });

@@ -21,6 +21,7 @@ const SAMPLES_MAX: usize = 3;
 #[derive(Debug, Default)]
 pub struct WorkerStatus {
     connectors: Mutex<Vec<Arc<ConnectorStatus>>>,
+    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
 }
 
 impl WorkerStatus {
@@ -32,6 +33,16 @@ impl WorkerStatus {
     /// All connectors, in the order of the configuration.
     pub fn connectors(&self) -> Vec<Arc<ConnectorStatus>> {
         self.connectors.lock().clone()
+    }
+
+    /// Counts a request that a listener has answered, by its route and the answer's status.
+    pub fn count_request(&self, route: &'static str, status: u16) {
+        *self.requests.lock().entry((route, status)).or_default() += 1;
+    }
+
+    /// The requests answered so far, by route and status.
+    pub fn requests(&self) -> BTreeMap<(&'static str, u16), u64> {
+        self.requests.lock().clone()
     }
 }
 

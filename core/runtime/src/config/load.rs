@@ -14,11 +14,11 @@ use super::{Configuration, check, java_properties, json, toml};
 
 /// Reads files, and folders of files in the order of their names, applies `--set` overrides and checks everything.
 ///
-/// What a file is, its end says: `.toml`, `.properties` or `.json`. A TOML file holds `[worker]`, `[connectors.<name>]` and
-/// `[chains.<name>]`. A flat file is a connector where it sets `connector.class`, else the worker's; several files of the
-/// worker add up. JSON is flat, or `{"name": .., "config": {..}}`, or shaped as TOML.
+/// What a file is, its end says: `.toml`, `.properties` or `.json`. A TOML file holds `[worker]`, `[gateway]`,
+/// `[connectors.<name>]` and `[chains.<name>]`. A flat file is a connector where it sets `connector.class`, else the worker's;
+/// several files of the worker add up. JSON is flat, or `{"name": .., "config": {..}}`, or shaped as TOML.
 ///
-/// An override's key begins with `worker.`, `connectors.<name>.` or `chains.<name>.`.
+/// An override's key begins with `worker.`, `gateway.`, `connectors.<name>.` or `chains.<name>.`.
 ///
 /// # Errors
 ///
@@ -139,11 +139,11 @@ impl Loader {
         members.collect()
     }
 
-    /// Sorts a file's content into worker, connectors and chains.
+    /// Sorts a file's content into worker, gateway, connectors and chains.
     fn tree(&mut self, file: &File, members: Vec<Member>) {
         let table =
             |name: &str| members.iter().find(|member| member.key == name && matches!(member.node, Node::Table(_)));
-        let native = ["worker", "connectors", "chains"];
+        let native = ["worker", "gateway", "connectors", "chains"];
         let includes = members.iter().any(|member| member.key == "include");
         if includes || native.iter().any(|name| table(name).is_some()) {
             for member in &members {
@@ -161,6 +161,10 @@ impl Loader {
             ("worker", Node::Table(options)) => {
                 let section = self.section(file, "worker", "worker.", member.line, options);
                 self.worker(section);
+            }
+            ("gateway", Node::Table(options)) => {
+                let section = self.section(file, "gateway", "gateway.", member.line, options);
+                self.gateway(section);
             }
             (kind @ ("connectors" | "chains"), Node::Table(tables)) => {
                 for table in tables {
@@ -185,8 +189,8 @@ impl Loader {
             }
             (key, _) => {
                 let message = format!(
-                    "unknown table{} (there are [worker], [connectors.<name>] and [chains.<name>], and include = [..] above them)",
-                    did_you_mean(key, ["worker", "connectors", "chains"])
+                    "unknown table{} (there are [worker], [gateway], [connectors.<name>] and [chains.<name>], and include = [..] above them)",
+                    did_you_mean(key, ["worker", "gateway", "connectors", "chains"])
                 );
                 self.diagnostics.error(&file.at(member.line), key.to_owned(), message);
             }
@@ -253,11 +257,20 @@ impl Loader {
             };
             self.connector(section);
         } else {
-            // A worker's flat file may hold chains.
+            // A worker's flat file may hold chains, and the gateway.
             section.name = "worker".to_owned();
             let (chains, own): (Vec<_>, Vec<_>) =
                 section.entries.drain(..).partition(|entry| entry.key.starts_with("chains."));
+            let (gateway, own): (Vec<_>, Vec<_>) = own.into_iter().partition(|entry| entry.key.starts_with("gateway."));
             section.entries = own;
+            if let Some(first) = gateway.first() {
+                let mut own = Section::new("gateway", "gateway.", first.place.clone());
+                for mut entry in gateway {
+                    entry.key = entry.key["gateway.".len()..].to_owned();
+                    own.push(entry, &mut self.diagnostics);
+                }
+                self.gateway(own);
+            }
             let mut found: Vec<Section> = Vec::new();
             for mut entry in chains {
                 let rest = entry.key["chains.".len()..].to_owned();
@@ -307,6 +320,17 @@ impl Loader {
         }
     }
 
+    fn gateway(&mut self, section: Section) {
+        match &mut self.raw.gateway {
+            None => self.raw.gateway = Some(section),
+            Some(gateway) => {
+                for entry in section.entries {
+                    gateway.push(entry, &mut self.diagnostics);
+                }
+            }
+        }
+    }
+
     fn connector(&mut self, section: Section) {
         match self.raw.connectors.iter().find(|other| other.name == section.name) {
             Some(first) => {
@@ -327,7 +351,7 @@ impl Loader {
         }
     }
 
-    /// `--set worker.key=value`, `--set connectors.<name>.key=value`, `--set chains.<name>.key=value`.
+    /// `--set worker.key=value`, `--set gateway.key=value`, `--set connectors.<name>.key=value`, `--set chains.<name>.key=value`.
     fn set(&mut self, written: &str, value: &str) {
         let place = Place { file: Some("--set".into()), line: None };
         let entry = |key: &str| Entry {
@@ -339,6 +363,10 @@ impl Loader {
         if let Some(key) = written.strip_prefix("worker.") {
             let worker = &mut self.raw.worker;
             return worker.get_or_insert_with(|| Section::new("worker", "worker.", place.clone())).set(entry(key));
+        }
+        if let Some(key) = written.strip_prefix("gateway.") {
+            let gateway = &mut self.raw.gateway;
+            return gateway.get_or_insert_with(|| Section::new("gateway", "gateway.", place.clone())).set(entry(key));
         }
         for (kind, sections) in [("connectors.", &mut self.raw.connectors), ("chains.", &mut self.raw.chains)] {
             let Some(rest) = written.strip_prefix(kind) else { continue };
@@ -356,7 +384,7 @@ impl Loader {
                 return sections.push(section);
             }
         }
-        let message = "must begin with worker., connectors.<name>. or chains.<name>.";
+        let message = "must begin with worker., gateway., connectors.<name>. or chains.<name>.";
         self.diagnostics.error(&place, written.to_owned(), message);
     }
 

@@ -13,6 +13,7 @@
 
 mod check;
 mod diagnostics;
+mod gateway;
 pub(crate) mod java_properties;
 mod json;
 mod keys;
@@ -26,6 +27,7 @@ mod tree;
 mod values;
 
 pub use diagnostics::{Diagnostic, Diagnostics};
+pub use gateway::{GatewayConfig, ListenAddress, Requirement, SecretList};
 pub use load::load;
 pub use options::{Boundary, CommonConfig, ExactlyOnce, ExactlyOnceSources, Reload, SinkConfig, SourceConfig};
 pub use reference::{describe, reference};
@@ -49,6 +51,8 @@ pub struct Configuration {
     pub client: Properties,
     /// Config providers by name, with their `param.` options.
     pub providers: Vec<(String, Plugin, Properties)>,
+    /// The HTTP gateway, where there is one.
+    pub gateway: Option<GatewayConfig>,
     /// The connectors, in the order of the files.
     pub connectors: Vec<ConnectorConfig>,
     /// What works but is probably not meant.
@@ -91,6 +95,11 @@ pub struct WorkerConfig {
     /// Loopback address such as `127.0.0.1:9464` that serves `/metrics` (Prometheus) and `/health`. Off unless set.
     #[config(name = "metrics.listener")]
     pub metrics_listener: Option<LoopbackAddress>,
+    /// Loopback address such as `127.0.0.1:4567` that offers the embedded Kinesis, whose streams lie in the state folder, to other
+    /// programs: boto3, the AWS command line. It asks for no credentials. Off unless set; connectors of this worker reach the
+    /// same streams by `kinesis.endpoint = "embedded"`, with or without it.
+    #[config(name = "kinesis.listener")]
+    pub kinesis_listener: Option<LoopbackAddress>,
     /// Partitions of a topic that the embedded broker makes by itself.
     #[config(name = "embedded.partitions", default = "1", min = 1, max = 1000)]
     pub embedded_partitions: usize,

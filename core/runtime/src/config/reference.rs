@@ -7,13 +7,14 @@ use ottla_api::plugin::{Plugin, PluginKind};
 
 use crate::plugins::Registry;
 
-use super::WorkerConfig;
 use super::options::{CommonConfig, SinkConfig, SourceConfig};
+use super::{GatewayConfig, WorkerConfig};
 
 /// `core/docs/configuration.md`: worker, connectors in common, and every plugin, as Markdown.
 pub fn reference(registry: &Registry) -> String {
     let mut page = include_str!("reference.md").to_owned();
     section(&mut page, "## Worker\n", &WorkerConfig::definition());
+    section(&mut page, GATEWAY, &GatewayConfig::definition());
     section(&mut page, "## Every connector\n", &CommonConfig::definition());
     section(&mut page, "### Every sink\n", &SinkConfig::definition());
     section(&mut page, "### Every source\n", &SourceConfig::definition());
@@ -37,6 +38,12 @@ pub fn reference(registry: &Registry) -> String {
     }
     page
 }
+
+/// What stands before the gateway's options.
+const GATEWAY: &str = "## Gateway
+
+`[gateway]` in a TOML file, `gateway.*` in the worker's `.properties`, `--set gateway.listener=..`. An empty `[gateway]` will do.
+";
 
 /// One plugin as Markdown: what it does, its other names, its options.
 pub fn describe(plugin: &Plugin, heading: &str) -> String {

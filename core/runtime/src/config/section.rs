@@ -8,14 +8,15 @@ use super::diagnostics::{Diagnostics, Place};
 #[derive(Debug, Default)]
 pub(crate) struct Raw {
     pub(crate) worker: Option<Section>,
+    pub(crate) gateway: Option<Section>,
     pub(crate) connectors: Vec<Section>,
     pub(crate) chains: Vec<Section>,
 }
 
-/// The options of the worker, of one connector or of one chain.
+/// The options of the worker, of the gateway, of one connector or of one chain.
 #[derive(Debug, Clone)]
 pub(crate) struct Section {
-    /// Name of the connector or chain; `worker`.
+    /// Name of the connector or chain; `worker`, `gateway`.
     pub(crate) name: String,
     /// What its file writes in front of its keys: `connectors.s3.`, or nothing where the file holds nothing else.
     pub(crate) prefix: String,

@@ -3,6 +3,7 @@
 
 mod chain;
 mod connector;
+mod gateway;
 mod worker;
 
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,7 @@ use crate::plugins::config_providers::{Providers, built_in_mentioned_in};
 pub(super) fn check(raw: &Raw, registry: &Registry, diagnostics: &mut Diagnostics) -> Option<Configuration> {
     let mut checker = Checker { registry, diagnostics, providers: Providers::default() };
     let worker = raw.worker.as_ref().and_then(|section| checker.worker(section));
+    let gateway = raw.gateway.as_ref().map(|section| checker.gateway(section));
     let chains =
         raw.chains.iter().map(|section| (section.name.as_str(), checker.chain(section))).collect::<HashMap<_, _>>();
     let connectors =
@@ -41,6 +43,7 @@ pub(super) fn check(raw: &Raw, registry: &Registry, diagnostics: &mut Diagnostic
         worker: worker.config,
         client: worker.client,
         providers: worker.providers,
+        gateway: gateway.map_or(Some(None), |checked| checked.map(Some))?,
         connectors: connectors.into_iter().collect::<Option<_>>()?,
         warnings: Vec::new(),
     })
