@@ -441,6 +441,10 @@ pub async fn shards_are_listed_by_pages_and_filters(target: &Target) {
     split.new_starting_hash_key("7").send().await.unwrap();
     stream.wait_active().await;
 
+    let divided = now_ms();
+    // kinesis-local knows the time of a split to the second only.
+    wait_until("the split to be past", || async { now_ms() / 1000 > divided / 1000 + 1 }).await;
+
     let page = target.client.list_shards().stream_name(&stream.name).max_results(2).send().await.unwrap();
     assert_eq!(ids(page.shards()), [0, 1]);
     let token = page.next_token.unwrap();
