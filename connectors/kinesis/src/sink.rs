@@ -64,8 +64,10 @@ impl SinkConnector for KinesisSink {
 
     fn destination(&self, properties: &Properties) -> Option<String> {
         let config = KinesisSinkConfig::from_properties(properties).ok()?;
-        let streams = properties.get("kinesis.stream").unwrap_or("${topic}");
-        Some(format!("streams {streams} at {}", config.connection.place()))
+        let named = config.streams.iter().map(|(_, stream)| stream.as_str());
+        let common = properties.get("kinesis.stream").or(config.streams.is_empty().then_some("${topic}"));
+        let streams: Vec<_> = named.chain(common).collect();
+        Some(format!("kinesis:{} ({})", streams.join(", kinesis:"), config.connection.place()))
     }
 }
 
