@@ -8,6 +8,16 @@ use deltalake_core::DeltaTableError;
 use object_store::client::{HttpError, HttpErrorKind};
 use ottla_api::{Error, ErrorKind};
 
+/// What S3 calls a refusal of credentials.
+const REFUSALS: &[&str] = &[
+    "AccessDenied",
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+];
+
 /// A failure of a store, while `doing` something with `place`.
 pub(crate) fn from_store(error: object_store::Error, doing: &str, place: &str) -> Error {
     use object_store::Error as E;
@@ -15,14 +25,22 @@ pub(crate) fn from_store(error: object_store::Error, doing: &str, place: &str) -
     if let Some(ours) = find::<Error>(&error) {
         return Error::new(ours.kind(), ours.to_string()).during(doing);
     }
-    if answer(&error).contains("NoSuchBucket") {
-        return Error::config("the bucket does not exist").during(doing);
+    let said = answer(&error);
+    let code = said.trim_start_matches([' ', '(']).split([':', ')']).next().unwrap_or_default();
+    match code {
+        "NoSuchBucket" => return Error::config("the bucket does not exist").during(doing),
+        "PermanentRedirect" | "AuthorizationHeaderMalformed" => {
+            return Error::config(format!("the bucket is in another region, name it with --s3-region{said}"))
+                .during(doing);
+        }
+        _ => {}
     }
+    // A listing that is refused has no kind of its own.
+    let refused = matches!(error, E::PermissionDenied { .. } | E::Unauthenticated { .. }) || REFUSALS.contains(&code);
     match &error {
-        E::PermissionDenied { .. } | E::Unauthenticated { .. } if is_remote(&error) => Error::refresh_auth(format!(
-            "the store refuses these credentials{}; they come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
-             or the other places where AWS's tools look",
-            answer(&error)
+        _ if refused && is_remote(&error) => Error::refresh_auth(format!(
+            "the store refuses these credentials{said}; they come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, \
+             or the other places where AWS's tools look"
         ))
         .during(doing),
         E::NotFound { .. } => Error::config("it does not exist").during(doing),
@@ -31,7 +49,7 @@ pub(crate) fn from_store(error: object_store::Error, doing: &str, place: &str) -
                 Error::unreachable("the store can't be reached").during(doing).caused_by(innermost(&error))
             }
             _ if is_remote(&error) => {
-                Error::unreachable(format!("the store answers with a failure{}", answer(&error))).during(doing)
+                Error::unreachable(format!("the store answers with a failure{said}")).during(doing)
             }
             _ => Error::fatal(doing).caused_by(error),
         },
