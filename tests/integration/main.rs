@@ -15,6 +15,7 @@ mod dead_letters;
 mod delta_readers;
 mod kafka_connect_files;
 mod metrics;
+mod questions;
 mod real_rows;
 mod real_services;
 mod secrets;
