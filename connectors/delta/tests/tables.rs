@@ -99,8 +99,9 @@ async fn a_table_gets_its_columns_from_the_first_records_and_more_as_they_come()
     );
     assert_eq!(table::positions(&lake.path("t")), [("ottla/conformance/t/0".to_owned(), 4)].into());
     // Readers find statistics.
-    let adds = table::versions(&lake.path("t")).into_iter().flatten().filter_map(|action| action.get("add").cloned());
-    let stats: serde_json::Value = serde_json::from_str(adds.last().unwrap()["stats"].as_str().unwrap()).unwrap();
+    let actions = table::versions(&lake.path("t")).into_iter().flatten();
+    let last = actions.filter_map(|action| action.get("add").cloned()).next_back().unwrap();
+    let stats: serde_json::Value = serde_json::from_str(last["stats"].as_str().unwrap()).unwrap();
     assert_eq!((&stats["numRecords"], &stats["maxValues"]["ind"]), (&json!(1), &json!(3)));
     harness.stop().await.unwrap();
 }
