@@ -450,6 +450,9 @@ impl Table {
                 // What the table has by now is passed over when it comes again.
                 place.taken = place.stored.map_or(first, |stored| stored.max(first));
                 again.push((partition.clone(), first));
+            } else if let Some(stored) = place.stored {
+                // Nothing of it is on its way, but a rival may have brought the table further than we have taken.
+                place.taken = place.taken.max(stored);
             }
         }
         self.pending = None;

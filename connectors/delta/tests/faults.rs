@@ -1,0 +1,123 @@
+//! One fault at a time, at every write of the sink: it fails, its answer is lost, it meets a conflict that is none, the
+//! process dies before or after it. Whatever it was, a fresh reader finds every record exactly once and in order.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use support::faults::{Call, Fault, Operation};
+use support::lane::{Lane, Seen, check};
+
+const PARTITIONS: [i32; 2] = [0, 1];
+const END: i64 = 40;
+
+fn lane(options: &[(&'static str, &'static str)]) -> Lane {
+    let name = "lane".to_owned();
+    Lane { name, seed: 7, partitions: PARTITIONS.to_vec(), end: END, options: options.to_vec() }
+}
+
+/// Runs the lane with the n-th call that `counts` struck by `fault`. Nothing where there are fewer calls.
+async fn strike(fault: Fault, nth: u64, counts: fn(&Call<'_>) -> bool) -> Option<Seen> {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let (calls, struck) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let decide = |_process| {
+        let (calls, struck) = (Arc::clone(&calls), Arc::clone(&struck));
+        move |call: &Call<'_>| {
+            if counts(call) && calls.fetch_add(1, Ordering::SeqCst) + 1 == nth {
+                struck.store(true, Ordering::SeqCst);
+                return fault;
+            }
+            Fault::None
+        }
+    };
+    let ended = lane(&[]).run(&store, decide).await;
+    let seen = ended.unwrap_or_else(|error| panic!("{fault:?} at call {nth}: {error}"));
+    if let Err(error) = check(&store, &PARTITIONS, END).await {
+        panic!("{fault:?} at call {nth}: {error}");
+    }
+    struck.load(Ordering::SeqCst).then_some(seen)
+}
+
+/// Strikes the first, the second, .. call until there are no more. The answer holds how many there were, and what was seen.
+async fn strike_each(fault: Fault, counts: fn(&Call<'_>) -> bool) -> (u64, Seen) {
+    let mut all = Seen::default();
+    for nth in 1.. {
+        match strike(fault, nth, counts).await {
+            Some(seen) => all.add(&seen),
+            None => return (nth - 1, all),
+        }
+    }
+    unreachable!("the loop ends by itself")
+}
+
+fn writes(call: &Call<'_>) -> bool {
+    matches!(call.operation, Operation::Create | Operation::Put | Operation::Upload)
+}
+
+fn commits(call: &Call<'_>) -> bool {
+    call.operation == Operation::Create && call.path.contains("_delta_log")
+}
+
+fn reads(call: &Call<'_>) -> bool {
+    matches!(call.operation, Operation::Get | Operation::List) && call.path.contains("_delta_log")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_fails_is_repeated() {
+    let (struck, seen) = strike_each(Fault::Fail, writes).await;
+    assert!(struck > 6, "only {struck} writes: nothing was tried");
+    assert_eq!(seen.crashes, 0, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_answer_is_lost_happens_once() {
+    let (struck, seen) = strike_each(Fault::Lose, writes).await;
+    assert!(struck > 6, "only {struck} writes: nothing was tried");
+    assert!(seen.counts.get("commits.adopted").is_some_and(|n| *n > 2), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conflict_that_is_none_is_no_conflict() {
+    let (struck, seen) = strike_each(Fault::Conflict, commits).await;
+    assert!(struck > 3, "only {struck} commits: nothing was tried");
+    assert_eq!((seen.crashes, seen.rewinds), (0, 0), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_may_die_at_every_write() {
+    for fault in [Fault::DieBefore, Fault::DieAfter] {
+        let (struck, seen) = strike_each(fault, writes).await;
+        assert!(struck > 6, "only {struck} writes: nothing was tried");
+        assert_eq!(seen.crashes, struck, "{seen:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_read_is_read_later() {
+    let (struck, seen) = strike_each(Fault::Fail, reads).await;
+    assert!(struck > 2, "only {struck} reads: nothing was tried");
+    assert_eq!(seen.crashes, 0, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_store_is_only_slow() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    lane(&[]).run(&store, |_| |_: &Call<'_>| Fault::Slow(Duration::from_millis(30))).await.unwrap();
+    check(&store, &PARTITIONS, END).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_that_never_succeed_stop_nothing() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let decide =
+        |_| |call: &Call<'_>| if writes(call) && call.path.contains(".checkpoint") { Fault::Fail } else { Fault::None };
+    let seen = lane(&[("checkpoint.commits", "2")]).run(&store, decide).await.unwrap();
+    check(&store, &PARTITIONS, END).await.unwrap();
+    assert!(seen.counts.get("commits").is_some_and(|n| *n > 3), "{seen:?}");
+    assert!(seen.counts.get("maintenance.failures").is_some_and(|n| *n > 0), "{seen:?}");
+    assert_eq!((seen.crashes, seen.counts.get("checkpoints")), (0, None), "{seen:?}");
+}
