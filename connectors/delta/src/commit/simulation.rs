@@ -292,8 +292,8 @@ async fn write(world: World, number: u64, check_positions: bool) -> Option<Strin
         };
         if pending.is_none() {
             let mut ranges = Vec::new();
-            for partition in 0..PARTITIONS {
-                let from = known.position(&ids[partition]).unwrap_or(0);
+            for (partition, id) in ids.iter().enumerate() {
+                let from = known.position(id).unwrap_or(0);
                 let to = (from + 1 + world.below(4) as i64).min(RECORDS);
                 if to > from && world.below(3) > 0 {
                     ranges.push((partition, from, to));
