@@ -38,9 +38,7 @@ pub(crate) fn sort(error: &(dyn StdError + 'static), operation: &str, place: &Pl
     if let Some(NoCredentials(said)) = find(error) {
         return new(ErrorKind::RefreshAuth, format!("no usable credentials: {said}"));
     }
-    if let Some(error) = find::<io::Error>(error) {
-        return new(kind_of_io(error), causes(error)).with("path", &place.endpoint);
-    }
+    // Below a refused connection there is an io::Error too.
     if let Some(http) = find::<HttpError>(error)
         && http.kind() != HttpErrorKind::Decode
     {
@@ -49,6 +47,9 @@ pub(crate) fn sort(error: &(dyn StdError + 'static), operation: &str, place: &Pl
             _ => format!("{} can't be reached: {}", place.endpoint, causes(http)),
         };
         return new(ErrorKind::Unreachable, said);
+    }
+    if let Some(error) = find::<io::Error>(error) {
+        return new(kind_of_io(error), causes(error)).with("path", &place.endpoint);
     }
     let store = find::<StoreError>(error);
     let answer = match store {
