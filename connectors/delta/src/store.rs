@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
-use deltalake_core::{DeltaTable, DeltaTableError};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, ObjectStoreScheme, PutMode};
@@ -184,15 +183,6 @@ fn path_of(url: &Url) -> Result<Path> {
         Err(_) => Path::from_url_path(url.path())
             .or_error(ErrorKind::Config, format!("'{url}' can't be an address of a store")),
     }
-}
-
-/// Brings a table that was loaded before up to the newest version: only the commits since then are read.
-///
-/// # Errors
-///
-/// Those of the store, as they are.
-pub async fn refresh(table: &mut DeltaTable) -> Result<(), DeltaTableError> {
-    table.update_state().await
 }
 
 /// The shortest `delta.setTransactionRetentionDuration` with which positions are safe: longer than any topic of a leg is
