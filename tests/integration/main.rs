@@ -13,6 +13,7 @@ mod configuration;
 mod databases;
 mod dead_letters;
 mod delta_readers;
+mod gateway;
 mod kafka_connect_files;
 mod metrics;
 mod questions;

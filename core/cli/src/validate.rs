@@ -25,7 +25,7 @@ pub(crate) struct ValidateArgs {
     /// Configuration files (.toml, .properties, .json), or folders of them.
     #[arg(required = true, value_name = "FILE|DIR")]
     files: Vec<PathBuf>,
-    /// Sets a key over the files: `connectors.NAME.KEY=VALUE` or `worker.KEY=VALUE`. Repeatable.
+    /// Sets a key over the files: `connectors.NAME.KEY=VALUE`, `worker.KEY=VALUE` or `gateway.KEY=VALUE`. Repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_override)]
     overrides: Vec<(String, String)>,
     /// Answers in JSON.
@@ -36,6 +36,13 @@ pub(crate) struct ValidateArgs {
 /// Checks; the answer is the exit code.
 pub(crate) fn run(args: ValidateArgs, registry: &Registry) -> u8 {
     let checked = load(&args.files, &args.overrides, registry);
+    #[cfg(feature = "gateway")]
+    if let Ok(configuration) = &checked
+        && let Some(gateway) = &configuration.gateway
+        && let Err(error) = ottla_gateway::check(gateway)
+    {
+        return crate::exit_code(Err(error));
+    }
     let text = if args.json {
         format!("{:#}\n", as_json(&checked))
     } else {
@@ -67,6 +74,10 @@ fn as_text(configuration: &Configuration) -> String {
         "embedded" => writeln!(text, "worker: topics are embedded, in {}", worker.state_dir.display()),
         servers => writeln!(text, "worker: Kafka at {servers}, state in {}", worker.state_dir.display()),
     };
+    if let Some(gateway) = &configuration.gateway {
+        let asks = if gateway.asks_who_calls() { "asks who calls" } else { "for callers on this machine" };
+        let _ = writeln!(text, "gateway: http://{}, {asks}", *gateway.listener);
+    }
     for connector in &configuration.connectors {
         let tasks =
             if connector.tasks_max == 1 { "1 task".to_owned() } else { format!("up to {} tasks", connector.tasks_max) };
@@ -77,6 +88,7 @@ fn as_text(configuration: &Configuration) -> String {
         }
     }
     let _ = match configuration.connectors.len() {
+        0 if configuration.gateway.is_some() => writeln!(text, "\nvalid: a gateway without connectors"),
         0 => writeln!(text, "\nvalid, but there is no connector"),
         1 => writeln!(text, "\nvalid: 1 connector"),
         n => writeln!(text, "\nvalid: {n} connectors"),

@@ -1,7 +1,7 @@
 //! The HTTP gateway: Kafka REST Proxy v2 and the paths of an API gateway in front of Kinesis, as a listener of the worker.
 //!
-//! A request goes through [`Gateway::respond`], which reads straight down: whose name it was sent to, who calls, which route, its body, the
-//! route's action, and an answer with the headers that every answer has.
+//! A request goes through `Gateway::respond`, which reads straight down: whose name it was sent to, who calls, which route, its
+//! body, the route's action, and an answer with the headers that every answer has.
 //!
 //! | File | What |
 //! |---|---|
@@ -24,7 +24,6 @@ mod listener;
 mod route;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,6 +65,18 @@ pub struct Surroundings {
     pub groups: BTreeMap<String, String>,
     /// Where requests are counted.
     pub status: Arc<WorkerStatus>,
+}
+
+/// Checks what can't be checked without reading schemas and hashes: for `ottla validate`, which listens to nothing.
+///
+/// # Errors
+///
+/// As [`serve`], of kind [`ErrorKind::Config`].
+pub fn check(config: &GatewayConfig) -> Result<()> {
+    Guards::build(config)?;
+    Auth::new(config)?;
+    ConnectionConfig::from_properties(&config.kinesis())?;
+    Ok(())
 }
 
 /// Listens, and answers a future that serves until `stop` is cancelled; what was accepted by then is answered.
@@ -290,9 +301,3 @@ fn finish(answer: Answer) -> Response<Full<Bytes>> {
     }
     response
 }
-
-/// Bodies are whole before they are sent, so sending them can't fail.
-const _: fn() = || {
-    fn assert_infallible<B: hyper::body::Body<Error = Infallible>>() {}
-    assert_infallible::<Full<Bytes>>();
-};

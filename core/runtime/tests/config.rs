@@ -477,7 +477,7 @@ fn what_is_set_on_the_command_line_goes_before_the_files() {
     assert_eq!(s3.chain[0].guards[0].predicate.properties.get("pattern"), Some("other"));
     assert_eq!(
         files.mistakes(&[("connectors.s3.flush.size", "none"), ("flush.size", "1"), ("worker.stat.dir", "x")]),
-        "--set: flush.size: must begin with worker., connectors.<name>. or chains.<name>.
+        "--set: flush.size: must begin with worker., gateway., connectors.<name>. or chains.<name>.
 --set: worker.stat.dir: unknown key; did you mean 'state.dir'?
 --set: connectors.s3.flush.size: must be a whole number, found 'none'"
     );
@@ -554,7 +554,7 @@ batch.toml:23: connectors.gone.connector.class: no connector is called 's3-snk';
 batch.toml:26: chains.clean.when.topic-match: unknown question; did you mean 'topic-matches'? (there are topic-matches, \
 has-header, tombstone, not)
 batch.toml:29: chains.clean.transforms.null-if.value: unknown key; did you mean 'transforms.null-if.values'?
-batch.toml:31: conectors: unknown table; did you mean 'connectors'? (there are [worker], [connectors.<name>] and [chains.<name>], and include = [..] above them)"
+batch.toml:31: conectors: unknown table; did you mean 'connectors'? (there are [worker], [gateway], [connectors.<name>] and [chains.<name>], and include = [..] above them)"
     );
 }
 
@@ -947,4 +947,49 @@ proptest! {
             prop_assert_eq!(loaded.collect::<Vec<_>>(), all.clone(), "{}", name);
         }
     }
+}
+
+#[test]
+fn the_gateway_is_a_table_keys_of_the_worker_or_set_from_outside() {
+    let toml = "[worker]\nbootstrap.servers = \"embedded\"\n[gateway]\nlistener = \"127.0.0.1:9000\"\n\
+                [gateway.require.\"u.pin\"]\nfields = [\"index\", \"title\"]\n[gateway.require.'.*\\.geo']\nschema = \"geo.json\"\n";
+    let gateway = understood(&[("a.toml", toml)]).gateway.expect("there is a gateway");
+    assert_eq!(gateway.listener.to_string(), "127.0.0.1:9000");
+    let (found, mistakes) = gateway.requirements();
+    assert_eq!(mistakes, []);
+    assert_eq!((found[0].name.as_str(), found[0].fields.as_slice()), ("u.pin", &["index".into(), "title".into()][..]));
+    assert!(found[0].covers("u.pin") && !found[0].covers("uxpin"));
+    assert_eq!(found[1].schema.as_deref(), Some("geo.json"));
+    assert!(found[1].covers("any.geo") && !found[1].covers("any.geo.more"));
+
+    let flat = "bootstrap.servers=embedded\ngateway.body.bytes.max=2MiB\ngateway.auth.basic.users.ann=hunter2\n";
+    let gateway = understood(&[("w.properties", flat)]).gateway.expect("there is a gateway");
+    assert_eq!(gateway.body_max, ByteSize(2 << 20));
+    assert!(gateway.asks_who_calls() && !format!("{gateway:?}").contains("hunter2"), "{gateway:?}");
+
+    let files = Files::new(&[("w.properties", "bootstrap.servers=embedded\n")]);
+    assert!(files.load(&[]).expect("valid").gateway.is_none());
+    let set = files.load(&[("gateway.listener", "127.0.0.1:1")]).expect("valid");
+    assert_eq!(set.gateway.expect("there is a gateway").listener.port(), 1);
+}
+
+#[test]
+fn mistakes_of_the_gateway_say_where() {
+    let toml = "[worker]\nbootstrap.servers = \"embedded\"\n[gateway]\nlistener = \"0.0.0.0:8082\"\nconection.max = 3\n\
+                body.bytes.max = \"x\"\nrequire.t.field = \"a\"\n";
+    assert_eq!(
+        mistakes(&[("a.toml", toml)]),
+        "a.toml:5: gateway.conection.max: unknown key; did you mean 'connections.max'?\n\
+         a.toml:6: gateway.body.bytes.max: must be a number of bytes such as 268435456 or 256MiB, found 'x'"
+    );
+    let toml = "[worker]\nbootstrap.servers = \"embedded\"\n[gateway]\nlistener = \"0.0.0.0:8082\"\nrequire.t.field = \"a\"\n\
+                kinesis.endpoint = \"embeded\"\naws.access.key.id = \"id\"\n";
+    assert_eq!(
+        mistakes(&[("a.toml", toml)]),
+        "a.toml:3: gateway.aws.secret.key.id: is missing; aws.access.key.id is set and needs it\n\
+         a.toml:4: gateway.listener: can be reached from other machines, and nothing asks who calls: set auth.api.keys or \
+         auth.basic.users.<name>, or listen on a loopback address such as 127.0.0.1:8082\n\
+         a.toml:5: gateway.require.t.field: must be require.<topic>.fields or require.<topic>.schema\n\
+         a.toml:6: gateway.kinesis.endpoint: must be embedded, or an address such as http://localhost:4568"
+    );
 }
