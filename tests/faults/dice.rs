@@ -57,6 +57,11 @@ impl Dice {
         self.random.random_range(from..=to)
     }
 
+    /// Dice for a thread of the same test: it draws at its own pace, and repeatably.
+    pub(crate) fn fork(&mut self) -> Self {
+        Self { test: self.test, seed: self.seed, random: StdRng::seed_from_u64(self.random.random()) }
+    }
+
     /// Heads.
     pub(crate) fn coin(&mut self) -> bool {
         self.random.random()

@@ -10,4 +10,5 @@ mod dice;
 mod embedded;
 mod planted_bug;
 mod source;
+mod tables;
 mod transactional_source;

@@ -7,14 +7,17 @@ pub mod broker;
 pub mod cleaning;
 pub mod config;
 pub mod databases;
+pub mod delta_log;
 pub mod draws;
 pub mod kafka;
 pub mod log_watch;
 pub mod oracle;
 pub mod posts;
 pub mod python;
+pub mod sequences;
 pub mod services;
 pub mod store;
+pub mod stream;
 pub mod wait;
 pub mod worker;
 

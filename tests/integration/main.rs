@@ -23,3 +23,4 @@ mod secrets;
 mod state_folder;
 mod stop_and_resume;
 mod topics;
+mod two_legs;

@@ -136,6 +136,8 @@ pub(crate) struct Rules {
     trust: Duration,
     /// False plants the bug of committing without a look at the stored positions, which a checker must notice.
     check_positions: bool,
+    /// False plants the bug of not knowing them when a partition is opened either.
+    know_positions: bool,
     /// False goes on at once after a lost number; for a world without a clock.
     pauses: bool,
 }
@@ -144,7 +146,8 @@ impl Default for Rules {
     fn default() -> Self {
         let planted = std::env::var_os("OTTLA_FAULT_SKIP_POSITION_CHECK").is_some_and(|value| value == "1");
         // In release builds the bug can't be planted.
-        Self { trust: TRUST, check_positions: !(cfg!(debug_assertions) && planted), pauses: true }
+        let sound = !(cfg!(debug_assertions) && planted);
+        Self { trust: TRUST, check_positions: sound, know_positions: sound, pauses: true }
     }
 }
 
@@ -162,7 +165,7 @@ impl Ledger {
 
     /// What an identifier holds, as far as known.
     pub(crate) fn position(&self, id: &str) -> Option<i64> {
-        self.positions.get(id).copied()
+        self.positions.get(id).copied().filter(|_| self.rules.know_positions)
     }
 
     /// Reads what others have committed since. True where one of them has changed the table; the caller then looks at the

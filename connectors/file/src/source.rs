@@ -76,23 +76,22 @@ impl SourceTask for FileSourceTask {
     }
 
     async fn poll(&mut self) -> Result<SourcePoll> {
-        loop {
-            while self.records.len() < self.config.batch_size && self.read_line().await? {
-                self.take_line()?;
-            }
-            // At the end of a file that doesn't grow the last line is one without its line break, too.
-            if self.config.read == Read::Once && self.records.is_empty() && !self.line.is_empty() {
-                self.take_line()?;
-            }
-            if !self.records.is_empty() {
-                return Ok(SourcePoll::Records(std::mem::take(&mut self.records)));
-            }
-            if self.config.read == Read::Once {
-                return Ok(SourcePoll::Finished);
-            }
-            self.expect_growing().await?;
-            tokio::time::sleep(IDLE_PAUSE).await;
+        while self.records.len() < self.config.batch_size && self.read_line().await? {
+            self.take_line()?;
         }
+        // At the end of a file that doesn't grow the last line is one without its line break, too.
+        if self.config.read == Read::Once && self.records.is_empty() && !self.line.is_empty() {
+            self.take_line()?;
+        }
+        if !self.records.is_empty() {
+            return Ok(SourcePoll::Records(std::mem::take(&mut self.records)));
+        }
+        if self.config.read == Read::Once {
+            return Ok(SourcePoll::Finished);
+        }
+        self.expect_growing().await?;
+        tokio::time::sleep(IDLE_PAUSE).await;
+        Ok(SourcePoll::CaughtUp)
     }
 }
 

@@ -77,7 +77,7 @@ async fn a_line_is_read_when_its_line_break_comes() {
     let (_folder, file) = file_with("one\ntw");
     let mut source = SourceHarness::start(source_task(&file, &[]), &SourceOffsets::new()).await.unwrap();
     assert_eq!(source.read(1).await.unwrap()[0].record, line("one"));
-    assert!(source.poll_for(Duration::from_millis(150)).await.is_none());
+    assert!(matches!(source.poll().await.unwrap(), SourcePoll::CaughtUp));
     std::fs::write(&file, "one\ntwo\nthree\n").unwrap();
     let records = source.read(2).await.unwrap();
     assert_eq!([&records[0].record, &records[1].record], [&line("two"), &line("three")]);

@@ -57,9 +57,10 @@ pub(crate) fn start(format: LogFormat) -> Logging {
 
 /// What is logged where OTTLA_LOG says nothing else. Libraries log what they retry; what matters of that is said by the task
 /// concerned.
-const DEFAULT: &str = "info,aws_config=error,aws_runtime=warn,aws_sdk_s3=warn,aws_smithy_http_client=warn,\
-    aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,fjall=warn,h2=warn,hyper=warn,hyper_util=warn,lsm_tree=warn,mio=warn,\
-    rustls=warn,sfa=warn,sqlx=warn";
+const DEFAULT: &str = "info,aws_config=error,aws_runtime=warn,aws_sdk_kinesis=warn,aws_sdk_s3=warn,\
+    aws_smithy_http_client=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,buoyant_kernel=warn,\
+    buoyant_kernel_engine=warn,datafusion=warn,delta_kernel=warn,delta_kernel_default_engine=warn,deltalake_core=warn,\
+    fjall=warn,h2=warn,hyper=warn,hyper_util=warn,lsm_tree=warn,mio=warn,object_store=warn,rustls=warn,sfa=warn,sqlx=warn";
 
 /// A level alone is for Ottla and its connectors; a library is louder only where it is named.
 fn filter(setting: &str) -> Result<EnvFilter, ParseError> {

@@ -65,7 +65,7 @@ pub(crate) fn report(status: &WorkerStatus, outcome: &Outcome, end: End, took: D
             ));
         }
         // `objects.adopted` reads better in words.
-        for (name, n) in connector.extra() {
+        for (name, n) in connector.extra().into_iter().filter(|(_, n)| *n > 0) {
             line(format!("{}: {} {}", connector.name, HumanCount(n), name.replace('.', " ")));
         }
     }

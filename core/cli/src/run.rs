@@ -12,7 +12,7 @@ use ottla_runtime::config::ConnectorConfig;
 use ottla_runtime::config::{RunUntil, WorkerConfig, parse_time};
 use ottla_runtime::plugins::Registry;
 use ottla_runtime::worker::{Outcome, Until, Worker};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -80,6 +80,11 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
     };
     let place = place(&configuration.worker);
     let started = Instant::now();
+    // Before anything starts, so that a stop that comes early is an orderly one, too.
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return exit_code(Err(error)),
+    };
     let mut worker = match Worker::start(configuration, until).await {
         Ok(worker) => worker,
         Err(error) => return exit_code(Err(error)),
@@ -89,10 +94,7 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
     }
     let status = worker.status();
     let interrupted = AtomicBool::new(false);
-    let stopping = match stop_on_signal(worker.stop_token(), &interrupted) {
-        Ok(stopping) => stopping,
-        Err(error) => return exit_code(Err(error)),
-    };
+    let stopping = signals.stop(worker.stop_token(), &interrupted);
     let outcome: Outcome = tokio::select! {
         outcome = worker.run(until) => outcome,
         // Both never end by themselves.
@@ -181,15 +183,24 @@ fn place(worker: &WorkerConfig) -> String {
     }
 }
 
-/// Turns SIGTERM and SIGINT into a graceful stop; a second one ends the process at once, which loses nothing.
-fn stop_on_signal(stop: CancellationToken, interrupted: &AtomicBool) -> Result<impl Future<Output = ()>> {
-    let listen = |kind| signal(kind).or_error(ErrorKind::Fatal, "listen for signals");
-    let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    Ok(async move {
+/// SIGTERM and SIGINT, which are heard from the moment this is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).or_error(ErrorKind::Fatal, "listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Turns the first one into a graceful stop; a second one ends the process at once, which loses nothing.
+    async fn stop(mut self, stop: CancellationToken, interrupted: &AtomicBool) {
         for times in 1.. {
             let name = tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+                _ = self.terminate.recv() => "SIGTERM",
+                _ = self.interrupt.recv() => "SIGINT",
             };
             if times > 1 {
                 warn!(signal = name, "ending at once; what is not committed is delivered again");
@@ -199,7 +210,7 @@ fn stop_on_signal(stop: CancellationToken, interrupted: &AtomicBool) -> Result<i
             interrupted.store(true, Relaxed);
             stop.cancel();
         }
-    })
+    }
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ fn of_two_writers_of_one_partition_at_one_version_one_commits() {
     run(async {
         for lost in [false, true] {
             let world = World::new(1, Mode { faults: lost, trust: TRUST });
-            let rules = Rules { trust: TRUST, check_positions: true, pauses: false };
+            let rules = Rules { trust: TRUST, check_positions: true, know_positions: true, pauses: false };
             let calm = SimLog { world: World { mode: Mode { faults: false, trust: TRUST }, ..world.clone() } };
             let mut ledgers = Vec::new();
             for _ in 0..2 {
@@ -80,7 +80,7 @@ fn of_two_writers_of_one_partition_at_one_version_one_commits() {
 fn a_plan_that_moves_nothing_is_committed_too() {
     run(async {
         let log = SimLog { world: World::new(1, Mode { faults: false, trust: TRUST }) };
-        let rules = Rules { trust: TRUST, check_positions: true, pauses: false };
+        let rules = Rules { trust: TRUST, check_positions: true, know_positions: true, pauses: false };
         let mut ledger = Ledger::load(&log, Vec::new(), rules).await.unwrap();
         let committed = ledger.commit(&log, &plan("a", &[])).await.unwrap();
         assert_eq!(committed, Outcome::Committed { version: 1, adopted: false, conflicts: 0 });
@@ -277,7 +277,7 @@ impl Log for SimLog {
 /// Works until all records are in the log, now and then as a new process that knows nothing.
 async fn write(world: World, number: u64, check_positions: bool) -> Option<String> {
     let log = SimLog { world: world.clone() };
-    let rules = Rules { trust: world.mode.trust, check_positions, pauses: false };
+    let rules = Rules { trust: world.mode.trust, check_positions, know_positions: true, pauses: false };
     let ids: Vec<String> = (0..PARTITIONS).map(|partition| format!("p{partition}")).collect();
     let mut ledger: Option<Ledger> = None;
     let mut pending: Option<Plan> = None;
