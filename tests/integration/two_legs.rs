@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ottla_tests::delta_log::{self, Row};
+use ottla_tests::services;
 use ottla_tests::store::folder_objects;
 use ottla_tests::temp_dir;
 use ottla_tests::wait::SOON;
@@ -25,6 +26,7 @@ fn run(name: &str, folder: &Path, rounds: usize, database: &str) {
         .in_dir(folder)
         .set("connectors.posts.emulate.rounds", rounds)
         .set("connectors.posts.connection.url", database)
+        .set("connectors.posts.emulate.row", "key")
         .finish(RUN)
         .exits_with(0);
 }
@@ -86,6 +88,20 @@ fn assert_the_same(rounds: usize, database: &str) {
             differ.map(|row| &right[row])
         );
     }
+    let over_batch = answers(|table| batch.join(format!("ottla-lake/posts/cleaned/{UID}.{table}")));
+    let over_streaming = answers(|table| streaming.join(format!("ottla-lake/tables/{UID}_{table}_table")));
+    assert_eq!(over_batch, over_streaming, "answers over the batch leg and over the streaming leg");
+}
+
+/// What the ten questions answer over three tables.
+fn answers(location: impl Fn(&str) -> PathBuf) -> String {
+    let mut query = Ottla::new(["query", "--format", "csv", "-f", &example("questions").display().to_string()]);
+    for table in ["pin", "geo", "user"] {
+        query = query.arg("--table").arg(format!("{table}={}", location(table).display()));
+    }
+    let answers = query.finish(SOON).exits_with(0).stdout;
+    assert!(answers.lines().count() > 100, "{answers}");
+    answers
 }
 
 #[test]
@@ -95,10 +111,7 @@ fn generated_rows_come_out_of_both_legs_the_same() {
 
 #[test]
 fn real_rows_come_out_of_both_legs_the_same() {
-    let Some(rows) = std::env::var_os("OTTLA_SHARED_DATA").map(PathBuf::from) else {
-        println!("SKIPPED: OTTLA_SHARED_DATA is not set");
-        return;
-    };
+    let Some(rows) = services::shared_data("real_rows_come_out_of_both_legs_the_same") else { return };
     let folder = temp_dir();
     let database = format!("sqlite://{}", folder.path().join("posts.sqlite").display());
     let load = Ottla::new(["demo", "load", "--url", &database, "--from", &rows.display().to_string()]);
