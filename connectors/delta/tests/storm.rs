@@ -31,7 +31,9 @@ fn storm(seed: u64, one_in: u64) -> impl Fn(&Call<'_>) -> Fault + Send + Sync + 
     move |call: &Call<'_>| {
         let mut random = random.lock();
         if random.below(one_in) > 0 {
-            return Fault::None;
+            // A commit that is under way for a while meets those of others.
+            let meets = call.operation == Operation::Create && random.below(3) == 0;
+            return if meets { Fault::Slow(Duration::from_millis(random.below(15))) } else { Fault::None };
         }
         let writes = matches!(call.operation, Operation::Create | Operation::Put | Operation::Upload);
         match (writes, random.below(10)) {
