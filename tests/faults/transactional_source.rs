@@ -184,7 +184,7 @@ fn a_killed_source_within_transactions_delivers_exactly_once() {
             story += &format!("\n  {worker} killed after {} ms, {} records", age.as_millis(), stage.count());
         }
         let last = stage.worker("last").until_caught_up().finish(CAUGHT_UP).exits_with(0);
-        match stage.check(&posts) {
+        match stage.check(posts) {
             Ok(records) => println!("{story}\n  {records} records, each once"),
             Err(mistakes) => panic!("{story}{mistakes}{}", last.report()),
         }
@@ -221,7 +221,7 @@ fn a_source_that_comes_back_as_a_zombie_writes_nothing_more() {
         std::thread::sleep(Duration::from_millis(2500));
         assert!(zombie.is_running(), "{}", zombie.report());
         let zombie = zombie.stop().exits_with(1);
-        match stage.check(&posts) {
+        match stage.check(posts) {
             Ok(records) => println!("{story}\n  {records} records, each once"),
             Err(mistakes) => panic!("{story}{mistakes}{}{}", successor.report(), zombie.report()),
         }
@@ -239,7 +239,7 @@ fn the_checker_finds_offsets_outside_of_the_transaction() {
     let written = stage.count();
     assert!(written > 0, "nothing was written before the kill; {}", first.report());
     let second = stage.worker("one").until_caught_up().finish(CAUGHT_UP).exits_with(0);
-    let mistakes = stage.check(&Posts::emulated()).expect_err(&format!(
+    let mistakes = stage.check(Posts::emulated()).expect_err(&format!(
         "the checker found nothing wrong with offsets outside of the transaction; {}{}",
         first.report(),
         second.report()
