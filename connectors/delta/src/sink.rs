@@ -66,6 +66,9 @@ struct Partition {
     next: i64,
     /// The offset of a record that was asked for again and must be among the next ones.
     awaited: Option<i64>,
+    /// The first record that the running call of `put` has reported. The dead letter queue has it for sure when the next call
+    /// comes, and not before.
+    reported: Option<i64>,
     /// What tells its topic from another of the same name, as a number.
     identity: Option<i64>,
 }
@@ -130,6 +133,9 @@ impl DeltaSinkTask {
                 Err(error) if error.kind() == ErrorKind::PoisonRecord && !is_unwanted(record, self.config.mode) => {
                     let error = error.with("table", self.store.location(&name));
                     self.running().context.report(partition, record, error)?;
+                    if let Some(found) = self.partitions.get_mut(partition) {
+                        found.reported.get_or_insert(record.offset());
+                    }
                 }
                 Err(error) => return Err(error.with("partition", partition).with("offset", record.offset())),
             }
@@ -173,27 +179,23 @@ impl DeltaSinkTask {
         let names: Vec<Arc<str>> =
             self.tables.iter().filter(|(_, table)| due(table)).map(|(name, _)| name.clone()).collect();
         for name in names {
-            let others = self.on_their_way_elsewhere(&name);
+            let settled = self.settled_elsewhere(&name);
             let Some(table) = self.tables.get_mut(&name) else { continue };
-            let flushed = table.flush(&others).await?;
+            let flushed = table.flush(&settled).await?;
             self.flushed(&name, flushed);
         }
         Ok(())
     }
 
-    /// Per partition the first record that another table has on its way.
-    fn on_their_way_elsewhere(&self, name: &str) -> BTreeMap<TopicPartition, i64> {
-        let mut firsts = BTreeMap::new();
-        if self.tables.len() == 1 {
-            return firsts;
-        }
-        for partition in self.partitions.keys() {
+    /// Per partition the offset before which nothing is missing but what this table has on its way: no record that another
+    /// table has, that was dropped and comes again, or that the dead letter queue may not have yet.
+    fn settled_elsewhere(&self, name: &str) -> Positions {
+        let settled = |partition: &TopicPartition, found: &Partition| {
             let others = self.tables.values().filter(|table| &*table.name != name);
-            if let Some(first) = others.filter_map(|table| table.first_on_its_way(partition)).min() {
-                firsts.insert(partition.clone(), first);
-            }
-        }
-        firsts
+            let firsts = others.filter_map(|table| table.first_on_its_way(partition));
+            firsts.chain(found.reported).min().map_or(found.next, |first| first.min(found.next))
+        };
+        self.partitions.iter().map(|(partition, found)| (partition.clone(), settled(partition, found))).collect()
     }
 
     /// Tells of a commit, or asks for dropped records again.
@@ -317,7 +319,7 @@ impl SinkTask for DeltaSinkTask {
                 if next > known {
                     better.insert(partition.clone(), next);
                 }
-                opened.push((partition, Partition { next, awaited: None, identity }));
+                opened.push((partition, Partition { next, awaited: None, reported: None, identity }));
             }
         }
         // Not before all is well: after an error the same call comes again.
@@ -339,6 +341,9 @@ impl SinkTask for DeltaSinkTask {
         }
         self.take(batch).await?;
         self.flush_tables(self.due()).await?;
+        if let Some(found) = self.partitions.get_mut(partition) {
+            found.reported = None;
+        }
         self.report_memory();
         Ok(())
     }

@@ -7,15 +7,17 @@
 //! |---|---|
 //! | `ottla/<app>/<topic>/<partition>` | *position*: every record of this table before it is in the table |
 //! | `..#topic` | the topic's identity, as a number: positions of a topic of the same name that was made anew mean nothing |
-//! | `..#all` | where records of the partition go to several tables: every record before it is in whichever table it belongs to; where it is missing, the position |
+//! | `..#all` | every record of the partition before it is wherever it belongs, in any table or the dead letter queue; where it is missing, the position |
 //!
 //! # Why several tables of one partition are right
 //!
 //! Each table stores its own position, and takes no record below it. So whatever offset the records come again from, each
 //! is in its table once. What a restart may begin with is another question: a record below one table's position can be one
-//! that another table never got. So a commit stores as `#all` the lowest offset of the partition that any other table still
-//! holds in memory at that moment, and a restart begins at the highest `#all`, or at the committed offset where that is
-//! higher (which says the same, G2). A table that gets no record of a partition stores nothing about it and holds nobody up.
+//! that another table never got. So a commit stores as `#all` the lowest offset of the partition that is settled nowhere at
+//! that moment: another table holds it in memory, or has dropped it so that it comes again, or it was reported and the dead
+//! letter queue may not have it yet. A restart begins at the `#all` of the topic's own table, or at the committed offset where
+//! that is higher (which says the same, G2). A table that gets no record of a partition stores nothing about it and holds
+//! nobody up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -355,17 +357,17 @@ impl Table {
         Ok(again)
     }
 
-    /// Commits what there is. `others` is, per partition, the first record that another table has on its way.
+    /// Commits what there is. `settled` says, per partition, before which offset nothing is missing elsewhere.
     ///
     /// # Errors
     ///
     /// Those of the store; then the files are remembered and the next call goes on with them.
-    pub(crate) async fn flush(&mut self, others: &BTreeMap<TopicPartition, i64>) -> Result<Flushed> {
+    pub(crate) async fn flush(&mut self, settled: &Positions) -> Result<Flushed> {
         if self.pending.is_none() {
             if self.rows() == 0 {
                 return Ok(Flushed::Nothing);
             }
-            match self.write(others).await {
+            match self.write(settled).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::PoisonRecord => {
                     // The rows were right for the table as it was when they were taken.
@@ -571,7 +573,7 @@ impl Table {
     }
 
     /// Writes the rows into files, and plans their commit.
-    async fn write(&mut self, others: &BTreeMap<TopicPartition, i64>) -> Result<()> {
+    async fn write(&mut self, settled: &Positions) -> Result<()> {
         self.cut()?;
         self.prepare().await?;
         let Some(found) = &self.found else { return Err(Error::fatal("a table that was just created is not there")) };
@@ -582,7 +584,7 @@ impl Table {
         let (mut moves, mut transactions, mut reached) = (Vec::new(), Vec::new(), Vec::new());
         for (partition, place) in self.places.iter().filter(|(_, place)| place.first.is_some()) {
             let position = place.taken;
-            let all = others.get(partition).map_or(position, |first| position.min(*first));
+            let all = settled.get(partition).map_or(position, |settled| position.min(*settled));
             // Once said, it has to be said each time; and it never goes back.
             let all = (all != position || place.stored_all.is_some()).then(|| all.max(place.stored_all.unwrap_or(all)));
             let topic = place.topic.filter(|_| place.stored_topic.is_none());

@@ -168,6 +168,57 @@ async fn records_of_one_partition_in_several_tables_are_each_there_once() {
     harness.stop().await.unwrap();
 }
 
+/// Rows that a table drops come again. Until then no other table's commit may let a restart begin behind them.
+#[tokio::test]
+async fn rows_that_one_table_drops_are_not_passed_over_by_the_commit_of_another() {
+    let lake = Lake::new();
+    let one = |number, offset, topic: &str| {
+        batch_of(number, vec![record(topic, offset, None, &format!("{{\"n\":{offset}}}"))])
+    };
+    let (mut harness, _) = lake.open(&[], &[(0, -1), (1, -1)]).await;
+    for (number, offset, topic) in [(0, 0, "t"), (0, 1, "rare"), (0, 2, "t"), (1, 0, "rare")] {
+        harness.put(one(number, offset, topic)).await.unwrap();
+    }
+    let (mut rival, _) = lake.open(&[], &[(1, -1)]).await;
+    rival.put(one(1, 0, "rare")).await.unwrap();
+    rival.put(one(1, 1, "rare")).await.unwrap();
+    rival.flush(FlushReason::CaughtUp).await.unwrap();
+    // One call: `rare` gives way to the rival and drops its rows, then `t` is committed.
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(harness.take_rewinds(), [(partition(0), 1), (partition(1), 0)]);
+    assert_eq!(lake.rows("t"), [r#"{"n":0}"#, r#"{"n":2}"#]);
+    drop(harness);
+    let (mut harness, positions) = lake.open(&[], &[(0, -1)]).await;
+    assert_eq!(positions, Positions::from([(partition(0), 1)]));
+    for (offset, topic) in [(1, "rare"), (2, "t")] {
+        harness.put(one(0, offset, topic)).await.unwrap();
+    }
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(lake.rows("t"), [r#"{"n":0}"#, r#"{"n":2}"#]);
+    assert_eq!(lake.rows("rare"), [r#"{"n":0}"#, r#"{"n":1}"#, r#"{"n":1}"#]);
+}
+
+/// What was reported within a call of `put` is in memory until the runtime has written it to the dead letter queue. A commit
+/// within the same call must not let a restart begin behind it.
+#[tokio::test]
+async fn a_reported_record_is_not_passed_over_before_the_queue_has_it() {
+    let lake = Lake::new();
+    let options = [("flush.size", "2")];
+    let (mut harness, _) = lake.open(&options, &[(0, -1)]).await;
+    harness.put(batch(0, 0, &[r#"{"n":0}"#, "7", r#"{"n":2}"#])).await.unwrap();
+    assert_eq!(harness.reported()[0].1, 1);
+    drop(harness);
+    let (mut harness, positions) = lake.open(&options, &[(0, -1)]).await;
+    assert_eq!(positions, Positions::from([(partition(0), 1)]));
+    harness.put(batch(0, 1, &["7", r#"{"n":2}"#])).await.unwrap();
+    // The next call finds the queue with all of that.
+    harness.put(batch(0, 3, &[r#"{"n":3}"#, r#"{"n":4}"#])).await.unwrap();
+    drop(harness);
+    let (_, positions) = lake.open(&options, &[(0, -1)]).await;
+    assert_eq!(positions, Positions::from([(partition(0), 5)]));
+    assert_eq!(lake.rows("t"), [0, 2, 3, 4].map(|n| format!("{{\"n\":{n}}}")));
+}
+
 #[tokio::test]
 async fn a_topic_made_anew_is_refused_before_anything_is_written() {
     let lake = Lake::new();

@@ -74,9 +74,9 @@ impl SourceConnector for KinesisSource {
         }
         // How many shards there are is known only after connecting, and changes.
         let tasks = tasks_max.max(1);
-        let reshardings = Arc::new(AtomicU64::new(0));
+        let ends = Arc::new(Ends::new(tasks));
         let make = |number| {
-            let task = KinesisSourceTask::new(config.clone(), number, tasks, reshardings.clone());
+            let task = KinesisSourceTask::new(config.clone(), number, tasks, ends.clone());
             Box::new(task) as Box<dyn SourceTask>
         };
         Ok((0..tasks).map(make).collect())
@@ -88,9 +88,23 @@ pub(crate) struct KinesisSourceTask {
     config: Arc<KinesisSourceConfig>,
     number: usize,
     tasks: usize,
-    /// Counts the ends of shards that any task of the connector has seen: each asks for new lists of shards.
-    reshardings: Arc<AtomicU64>,
+    ends: Arc<Ends>,
     running: Option<Running>,
+}
+
+/// The ends of shards, which the tasks of a connector tell each other: the children may be any task's.
+#[derive(Debug)]
+struct Ends {
+    /// How many ends any task has seen. Each asks for new lists of shards.
+    seen: AtomicU64,
+    /// For each task how many of them it has followed: listed the children, and read to the end those that are its own.
+    followed: Vec<AtomicU64>,
+}
+
+impl Ends {
+    fn new(tasks: usize) -> Self {
+        Self { seen: AtomicU64::new(0), followed: (0..tasks).map(|_| AtomicU64::new(0)).collect() }
+    }
 }
 
 impl KinesisSourceTask {
@@ -98,9 +112,9 @@ impl KinesisSourceTask {
         config: Arc<KinesisSourceConfig>,
         number: usize,
         tasks: usize,
-        reshardings: Arc<AtomicU64>,
+        ends: Arc<Ends>,
     ) -> Self {
-        Self { config, number, tasks, reshardings, running: None }
+        Self { config, number, tasks, ends, running: None }
     }
 }
 
@@ -121,7 +135,7 @@ impl SourceTask for KinesisSourceTask {
                 }
             };
             // Before the list is made: a shard that ends meanwhile asks for another.
-            let resharding = self.reshardings.load(SeqCst);
+            let resharding = self.ends.seen.load(SeqCst);
             let listing = list(&kinesis, &name).await?;
             let stream = Stream {
                 topic: config.topic_of(&name).into(),
@@ -141,7 +155,7 @@ impl SourceTask for KinesisSourceTask {
             kinesis,
             number: self.number,
             tasks: self.tasks,
-            reshardings: self.reshardings.clone(),
+            ends: self.ends.clone(),
             streams,
             readers: BTreeMap::new(),
             done: BTreeSet::new(),
@@ -226,7 +240,7 @@ struct Running {
     kinesis: Kinesis,
     number: usize,
     tasks: usize,
-    reshardings: Arc<AtomicU64>,
+    ends: Arc<Ends>,
     streams: BTreeMap<Arc<str>, Stream>,
     /// The shards that are being read.
     readers: BTreeMap<ShardKey, Reader>,
@@ -432,7 +446,8 @@ impl Running {
     ///
     /// Kinesis does not say: from a place that has left retention it silently goes on with the oldest record. The rule:
     ///
-    /// 1. A shard whose first sequence number lies behind the place is not the shard of that place: the stream was made anew.
+    /// 1. A shard whose first sequence number lies behind the place, or that is open although the place is its end, is not the
+    ///    shard of that place: the stream was made anew.
     /// 2. A place that is younger than the stream's retention is whole: nothing behind it can have expired.
     /// 3. Otherwise the oldest record is looked at. If it is not behind the place, nothing in between is missing.
     /// 4. Otherwise records may have come and expired unseen. Nobody can tell; so it counts as a gap.
@@ -440,10 +455,12 @@ impl Running {
     /// A place grows older only while nobody reads: reading an idle shard stores it anew from time to time.
     async fn is_gap(&mut self, key: &ShardKey, shard: &Shard, place: &Place) -> Result<bool> {
         let accepted = self.config.on_gap == OnGap::Earliest;
-        if let Some(sequence) = &place.sequence
-            && compare_sequences(&shard.first, sequence).is_gt()
-        {
-            let why = format!("the shard begins behind it, at {}: the stream was made anew", shard.first);
+        if !shard.may_hold(place) {
+            let why = if place.ended && !shard.closed {
+                "the shard, which had ended, is open: the stream was made anew".to_owned()
+            } else {
+                format!("the shard begins behind it, at {}: the stream was made anew", shard.first)
+            };
             return if accepted { Ok(true) } else { Err(gap(key, place, &why)) };
         }
         let Some(stream) = self.streams.get_mut(&key.stream) else { return Ok(false) };
@@ -476,7 +493,7 @@ impl Running {
     /// Begins the reads and the lists that are due.
     fn begin_reads(&mut self) {
         let now = Instant::now();
-        let reshardings = self.reshardings.load(SeqCst);
+        let reshardings = self.ends.seen.load(SeqCst);
         for (name, stream) in &mut self.streams {
             let wanted = stream.resharding < reshardings || stream.listed.elapsed() >= LISTING_AGE_MAX;
             if wanted && !stream.being_listed && now >= stream.listing_pace.due() {
@@ -525,6 +542,15 @@ impl Running {
         stream.being_listed = false;
         match listing {
             Ok(listing) => {
+                let other = |(shard, found): (&Arc<str>, &Shard)| {
+                    stream.listing.get(shard).is_some_and(|known| known.first != found.first)
+                };
+                if listing.iter().any(other) {
+                    // What was read and is done with belongs to the other one; a start decides anew, by what is stored.
+                    let message = "the stream was deleted and made anew while it was read; start the connector again: \
+                                   kinesis.on.gap decides whether it goes on with the new one";
+                    return Err(Error::fatal(message).with("stream", name));
+                }
                 let now = Instant::now();
                 stream.listing_pace.succeeded(now, 0, true);
                 stream.listed = now;
@@ -631,7 +657,7 @@ impl Running {
             tracing::info!(stream = %key.stream, shard = %key.shard, "a shard has ended");
             self.readers.remove(&key);
             self.done.insert(key);
-            self.reshardings.fetch_add(1, SeqCst);
+            self.ends.seen.fetch_add(1, SeqCst);
             self.next_look = Instant::now();
         }
         let lag = self.readers.values().filter_map(|reader| reader.behind).max().unwrap_or_default();
@@ -654,13 +680,20 @@ impl Running {
     }
 
     /// True where every shard of this task was read to its end by reads that began after `began`, and none waits to be read.
+    ///
+    /// Whoever has seen a shard's end waits for the other tasks, too: what was put into its children may be theirs to read, and they may
+    /// have said that they are caught up before they knew of them.
     fn is_caught_up_since(&self, began: Instant) -> bool {
-        let reshardings = self.reshardings.load(SeqCst);
-        self.waiting.is_empty()
+        let reshardings = self.ends.seen.load(SeqCst);
+        let caught_up = self.waiting.is_empty()
             && self.next_look > Instant::now()
             && self.streams.values().all(|stream| stream.resharding >= reshardings)
             && self.readers.values().all(|reader| reader.caught_up.is_some_and(|read| read >= began))
-            && (!self.readers.is_empty() || began.elapsed() >= IDLE_LOOK)
+            && (!self.readers.is_empty() || began.elapsed() >= IDLE_LOOK);
+        if caught_up {
+            self.ends.followed[self.number].fetch_max(reshardings, SeqCst);
+        }
+        caught_up && self.ends.followed.iter().all(|followed| followed.load(SeqCst) >= reshardings)
     }
 
     /// When there is something to do without any job's end.

@@ -20,6 +20,8 @@ type Events = EventReceiver<SubscribeToShardEventStream, SubscribeToShardEventSt
 
 /// A subscription that shows nothing for so long, not even that nothing is new, is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Who has waited so long for an event has taken in everything that was sent before: what comes then is fresh.
+const FRESH_AFTER: Duration = Duration::from_millis(200);
 /// How often is looked whether a new consumer is ready, and for how long.
 const REGISTRATION_LOOK: Duration = Duration::from_millis(200);
 const REGISTRATION_PATIENCE: Duration = Duration::from_secs(120);
@@ -63,22 +65,30 @@ pub(crate) struct Subscriber {
     consumer_arn: String,
     from: From,
     events: Option<Box<Events>>,
+    /// The next event was sent after this.
+    sent_after: Instant,
 }
 
 impl Subscriber {
     pub(crate) fn new(kinesis: Kinesis, key: ShardKey, consumer_arn: String, from: From) -> Self {
-        Self { kinesis, key, consumer_arn, from, events: None }
+        Self { kinesis, key, consumer_arn, from, events: None, sent_after: Instant::now() }
     }
 
-    /// Waits for the next event. After a failure, and after the end of a subscription, the next call subscribes again behind
+    /// Waits for the next event. Events may lie in a connection for as long as nobody asks for them, and say of that time that
+    /// nothing more is there; so an event that came at once is as old as the last one that was waited for.
+    ///
+    /// After a failure, and after the end of a subscription, the next call subscribes again behind
     /// what was read.
     pub(crate) async fn read(&mut self) -> Result<Fetched, Failure> {
         loop {
-            let began = Instant::now();
             let mut events = match self.events.take() {
                 Some(events) => events,
-                None => self.subscribe().await?,
+                None => {
+                    self.sent_after = Instant::now();
+                    self.subscribe().await?
+                }
             };
+            let asked = Instant::now();
             let event = match tokio::time::timeout(SILENCE_MAX, events.recv()).await {
                 Ok(Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(event)))) => event,
                 // An event of a kind that came after this was written.
@@ -95,11 +105,14 @@ impl Subscriber {
                 }
             };
             self.events = Some(events);
-            return Ok(self.absorb(event, began));
+            if asked.elapsed() >= FRESH_AFTER {
+                self.sent_after = Instant::now() - FRESH_AFTER;
+            }
+            return Ok(self.absorb(event));
         }
     }
 
-    fn absorb(&mut self, event: SubscribeToShardEvent, began: Instant) -> Fetched {
+    fn absorb(&mut self, event: SubscribeToShardEvent) -> Fetched {
         let SubscribeToShardEvent { records, continuation_sequence_number, millis_behind_latest, child_shards, .. } =
             event;
         let ended = continuation_sequence_number.is_empty() || child_shards.is_some_and(|shards| !shards.is_empty());
@@ -107,7 +120,7 @@ impl Subscriber {
         if !continuation_sequence_number.is_empty() {
             self.from = From::After(continuation_sequence_number);
         }
-        Fetched { records, behind: Some(millis_behind_latest), ended, began, expired: 0 }
+        Fetched { records, behind: Some(millis_behind_latest), ended, began: self.sent_after, expired: 0 }
     }
 
     /// Within five seconds of the last one Kinesis refuses (`ResourceInUseException`), as it does while another process has the

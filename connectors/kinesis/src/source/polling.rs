@@ -43,7 +43,7 @@ pub(crate) struct Fetched {
     pub(crate) behind: Option<i64>,
     /// The shard is closed and this was the last of it.
     pub(crate) ended: bool,
-    /// When it was asked for: what was there then is in it, or behind it.
+    /// When it was asked for, or no earlier than which it was sent: what was there then is in it, or behind it.
     pub(crate) began: Instant,
     /// How many iterators had expired.
     pub(crate) expired: u64,

@@ -61,6 +61,15 @@ pub(crate) struct Shard {
     pub(crate) hash_range: (u128, u128),
 }
 
+impl Shard {
+    /// Whether `place` can be a place in this shard. A shard that has ended never opens again, and no shard begins behind its own
+    /// records: otherwise the stream was deleted and made anew, and this is another shard of the same name.
+    pub(crate) fn may_hold(&self, place: &Place) -> bool {
+        let behind = place.sequence.as_deref().is_some_and(|sequence| compare_sequences(&self.first, sequence).is_gt());
+        !behind && (self.closed || !place.ended)
+    }
+}
+
 /// The shards of a stream by name. Shards whose records are all past retention are not listed.
 pub(crate) type Listing = BTreeMap<Arc<str>, Shard>;
 
@@ -175,13 +184,14 @@ pub(crate) fn decide(
     mut stored: impl FnMut(&Arc<str>) -> Result<Option<Place>>,
 ) -> Result<Decision> {
     if let Some(place) = stored(name)? {
-        return Ok(if place.ended { Decision::Done } else { Decision::Read(Start::Resume(place)) });
+        let done = place.ended && shard.may_hold(&place);
+        return Ok(if done { Decision::Done } else { Decision::Read(Start::Resume(place)) });
     }
     let mut delivered = false;
     let mut began: Option<i64> = None;
     for parent in &shard.parents {
         match stored(parent)? {
-            Some(place) if place.ended => {
+            Some(place) if place.ended && listing.get(parent).is_none_or(|parent| parent.may_hold(&place)) => {
                 // Without any record behind a time, that time is where the child begins as well.
                 let nothing_yet = place.sequence.is_none() && place.began.is_some();
                 delivered |= !place.skipped && !nothing_yet;

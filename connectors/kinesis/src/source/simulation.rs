@@ -3,7 +3,7 @@
 //! Only [`decide`] and [`ShardKey::owner`] are the real thing; Kinesis, the stored offsets and the topic are modelled in a few
 //! lines. What was delivered is compared with what was put, record by record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -112,6 +112,8 @@ struct Reading {
 struct Task {
     listing: Listing,
     reading: BTreeMap<Arc<str>, Reading>,
+    /// Read to the end.
+    done: BTreeSet<Arc<str>>,
     /// Returned and not yet durable, in order: records and the place behind them.
     returned: Vec<(Arc<str>, Vec<Put>, Place)>,
 }
@@ -140,7 +142,7 @@ impl Run {
         }
         for (name, shard) in &task.listing {
             let mine = ShardKey::new(stream, name.clone()).owner(tasks_max) == number;
-            if !mine || task.reading.contains_key(name) {
+            if !mine || task.reading.contains_key(name) || task.done.contains(name) {
                 continue;
             }
             // A shard whose end was returned is not begun again; its place is stored soon.
@@ -212,6 +214,7 @@ impl Run {
             }
             if ended {
                 task.reading.remove(&name);
+                task.done.insert(name);
             }
         }
         // What was returned first becomes durable first; records and places together.

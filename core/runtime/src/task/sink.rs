@@ -310,6 +310,9 @@ impl WorkerSinkTask {
             Ok(None) => {}
             Ok(Some(())) => {
                 counters.written.fetch_add(batch.records.len() as u64, Relaxed);
+                // A sink that stores its positions itself may commit in any call that follows, and a record that only memory
+                // holds would then be in neither place.
+                self.flush_dead_letters().await?;
             }
             Err(error) => {
                 self.flush_dead_letters().await?;
