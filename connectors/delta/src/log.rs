@@ -1,13 +1,13 @@
 //! A Delta table's log: the three calls of the commit procedure, and the table's schema.
 
 use async_trait::async_trait;
+use buoyant_kernel::snapshot::Snapshot;
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
 use deltalake_core::kernel::{
     Action, DataType, Metadata, MetadataExt as _, StructField, StructType, StructTypeExt as _, new_metadata,
 };
 use deltalake_core::logstore::{CommitOrBytes, LogStoreRef, get_actions};
-use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{BlindDeltaTable, DeltaTableError};
 use ottla_api::prelude::*;
 
@@ -58,6 +58,24 @@ impl DeltaLog {
         self.store.failure(error, operation).with("table", &self.location)
     }
 
+    /// Makes sure that the newest version, which is never cleaned up, is still there: what is written behind a log that is
+    /// gone, nobody can read.
+    pub(crate) async fn still_has(&self, version: u64) -> Result<()> {
+        let found = self.log_store.read_commit_entry(version).await;
+        let found = found.map_err(|error| self.failure(&error, "look for the table"))?;
+        found.map(|_| ()).ok_or_else(|| self.gone(version))
+    }
+
+    /// Somebody has deleted the table, or put another in its place.
+    pub(crate) fn gone(&self, version: u64) -> Error {
+        Error::fatal(format!(
+            "version {version} of the table is gone: somebody has deleted the table or put another in its place. Nothing was \
+             written. A restart goes on with what is there, or with a new table, from the consumer group's offsets on; to \
+             have the earlier records in it, set those back"
+        ))
+        .with("table", &self.location)
+    }
+
     /// True where there is a table.
     pub(crate) async fn exists(&self) -> Result<bool> {
         self.log_store.is_delta_table_location().await.map_err(|error| self.failure(&error, "look for the table"))
@@ -96,19 +114,19 @@ impl DeltaLog {
 #[async_trait]
 impl Log for DeltaLog {
     async fn load(&self, ids: &[String]) -> Result<Loaded> {
-        // The file list that this reads along is let go at once; nothing here keeps it.
-        let state = DeltaTableState::try_new(&self.log_store, None)
-            .await
-            .map_err(|error| self.failure(&error, "read the table's log"))?;
-        let mut loaded = Loaded { version: state.version(), ..Loaded::default() };
-        for id in ids {
-            let found = state
-                .transaction_version(&self.log_store, id)
-                .await
-                .map_err(|error| self.failure(&error, "read the stored positions"))?;
-            loaded.positions.extend(found.map(|position| (id.clone(), position)));
-        }
-        Ok(loaded)
+        // The kernel's own snapshot: delta-rs' one reads the list of all files along.
+        let (engine, url, ids) = (self.log_store.engine(None), self.log_store.root_url().clone(), ids.to_vec());
+        let work = move || {
+            let snapshot = Snapshot::builder_for(url.as_str()).build(engine.as_ref())?;
+            let mut loaded = Loaded { version: snapshot.version(), ..Loaded::default() };
+            for id in ids {
+                let found = snapshot.get_app_id_version(&id, engine.as_ref())?;
+                loaded.positions.extend(found.map(|position| (id, position)));
+            }
+            Ok::<_, buoyant_kernel::Error>(loaded)
+        };
+        let loaded = tokio::task::spawn_blocking(work).await.or_error(ErrorKind::Fatal, "read the table's log")?;
+        loaded.map_err(|error| self.failure(&error.into(), "read the stored positions"))
     }
 
     async fn read(&self, version: u64) -> Result<Option<Entry>> {
@@ -133,6 +151,9 @@ impl Log for DeltaLog {
     }
 
     async fn create(&self, version: u64, commit: &Bytes) -> Result<Created> {
+        if version > 0 {
+            self.still_has(version - 1).await?;
+        }
         let bytes = CommitOrBytes::LogBytes(commit.clone());
         match self.log_store.write_commit_entry(version, bytes, uuid::Uuid::new_v4()).await {
             Ok(()) => Ok(Created::New),

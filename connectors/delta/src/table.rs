@@ -63,7 +63,7 @@ pub(crate) struct Table {
     columns: Columns,
     /// For each row in `columns`, the number of its place.
     owners: Vec<u32>,
-    /// The keys of the rows, in mode upsert.
+    /// Which rows delete, in mode upsert.
     keys: Keys,
     chunks: Vec<Chunk>,
     places: BTreeMap<TopicPartition, Place>,
@@ -310,7 +310,7 @@ impl Table {
             }
         };
         self.columns.append(schema, value)?;
-        self.keys.push(value, record.record.is_tombstone());
+        self.keys.push(record.record.is_tombstone());
         self.owners.push(place.number);
         place.taken = offset + 1;
         place.first.get_or_insert(offset);
@@ -475,8 +475,8 @@ impl Table {
 
     /// Reads the newest version: these identifiers, and the schema.
     async fn look(&mut self, ids: Vec<String>) -> Result<()> {
-        if self.found.is_none() && !self.log.exists().await? {
-            return Ok(());
+        if !self.log.exists().await? {
+            return self.found.as_ref().map_or(Ok(()), |found| Err(self.log.gone(found.ledger.version())));
         }
         let mut ledger = Ledger::load(&self.log, ids, self.rules).await?;
         let schema = self.log.schema_of(&mut ledger).await?;
@@ -605,7 +605,7 @@ impl Table {
         let (work, bytes) = match &self.options.upsert_key {
             Some(key) => {
                 let keys = self.chunks.iter().map(|chunk| &chunk.keys);
-                let source = upsert::last_of_each(&batches, keys)?;
+                let source = upsert::last_of_each(&batches, key, keys)?;
                 let bytes = source.get_array_memory_size() as u64;
                 let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
                 let plan = plan(Vec::new(), operation, moves, transactions.clone())?;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
+use arrow::row::{OwnedRow, RowConverter, SortField};
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::common::Column;
@@ -16,7 +17,6 @@ use datafusion::prelude::SessionContext;
 use deltalake_core::kernel::Transaction;
 use deltalake_core::kernel::transaction::{CommitProperties, TransactionError};
 use deltalake_core::{DeltaTable, DeltaTableError};
-use ottla_api::data::json;
 use ottla_api::prelude::*;
 
 use crate::commit::{Created, Entry, Ledger, Loaded, Log, Outcome, Plan};
@@ -26,23 +26,16 @@ use crate::schema::same_name;
 /// The column of the merged rows that says which of them delete. No column of a table can be called so: Delta refuses `=`.
 const DELETED: &str = "=deleted";
 
-/// The keys of rows, in the rows' order; nothing in mode append.
+/// The key's columns, and which rows delete, in the rows' order; nothing in mode append.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     columns: Option<Arc<[String]>>,
-    rows: Vec<Key>,
-}
-
-#[derive(Debug)]
-struct Key {
-    /// The values of the key's columns, as JSON.
-    text: Box<[u8]>,
-    deleted: bool,
+    deleted: Vec<bool>,
 }
 
 impl Keys {
     pub(crate) fn new(columns: Option<&[String]>) -> Self {
-        Self { columns: columns.map(Into::into), rows: Vec::new() }
+        Self { columns: columns.map(Into::into), deleted: Vec::new() }
     }
 
     /// Makes sure that a record has a key: in its value, or for a deletion in its own key.
@@ -78,30 +71,24 @@ impl Keys {
         Ok(row)
     }
 
-    /// Notes the key of a row that was taken.
-    pub(crate) fn push(&mut self, value: &Value, deleted: bool) {
-        let Some(columns) = &self.columns else { return };
-        let mut text = Vec::new();
-        for column in columns.iter() {
-            if let Ok(value) = key_field(value, column) {
-                json::write(value, &mut text);
-            }
-            text.push(b'\n');
+    /// Notes whether a row that was taken deletes.
+    pub(crate) fn push(&mut self, deleted: bool) {
+        if self.columns.is_some() {
+            self.deleted.push(deleted);
         }
-        self.rows.push(Key { text: text.into(), deleted });
     }
 
     pub(crate) fn take(&mut self) -> Self {
-        Self { columns: self.columns.clone(), rows: std::mem::take(&mut self.rows) }
+        Self { columns: self.columns.clone(), deleted: std::mem::take(&mut self.deleted) }
     }
 
     pub(crate) fn clear(&mut self) {
-        self.rows.clear();
+        self.deleted.clear();
     }
 
     pub(crate) fn retain(&mut self, keep: &[bool]) {
         let mut keep = keep.iter();
-        self.rows.retain(|_| *keep.next().unwrap_or(&true));
+        self.deleted.retain(|_| *keep.next().unwrap_or(&true));
     }
 }
 
@@ -117,30 +104,47 @@ fn key_field<'a>(value: &'a Value, column: &str) -> Result<&'a Value> {
 }
 
 /// The last row of each key, with a column that says whether it deletes.
+///
+/// Keys are compared as the table's columns hold them: `1` and `1.0` are one key of a `double`, and a merge that gets a key
+/// twice would insert it twice.
 pub(crate) fn last_of_each<'a>(
     batches: &[RecordBatch],
-    keys: impl DoubleEndedIterator<Item = &'a Keys>,
+    key: &[String],
+    rows: impl DoubleEndedIterator<Item = &'a Keys>,
 ) -> Result<RecordBatch> {
     let broken = |error: arrow::error::ArrowError| Error::fatal("keep the last row of each key").caused_by(error);
-    let mut seen: HashSet<&[u8]> = HashSet::new();
+    let Some(schema) = batches.first().map(RecordBatch::schema) else {
+        return Ok(RecordBatch::new_empty(Arc::new(Schema::empty())));
+    };
+    let index = |name: &String| {
+        let found = schema.fields().iter().position(|field| same_name(field.name(), name));
+        found.ok_or_else(|| Error::config(format!("upsert.key names '{name}', which is no column of the table")))
+    };
+    let indices: Vec<usize> = key.iter().map(index).collect::<Result<_>>()?;
+    let fields = indices.iter().map(|index| SortField::new(schema.field(*index).data_type().clone())).collect();
+    let converter = RowConverter::new(fields).map_err(|error| {
+        Error::config("upsert.key names a column of a type that can't tell rows apart").caused_by(error)
+    })?;
+    let mut seen: HashSet<OwnedRow> = HashSet::new();
     let mut kept = Vec::new();
     // From the end, the first of a key is its last.
-    for (batch, keys) in batches.iter().zip(keys.collect::<Vec<_>>()).rev() {
+    for (batch, keys) in batches.iter().zip(rows.collect::<Vec<_>>()).rev() {
+        let columns: Vec<ArrayRef> = indices.iter().map(|index| Arc::clone(batch.column(*index))).collect();
+        let values = converter.convert_columns(&columns).map_err(broken)?;
         let mut mask = vec![false; batch.num_rows()];
-        for (row, key) in keys.rows.iter().enumerate().rev() {
-            mask[row] = seen.insert(&key.text);
+        for (row, value) in values.iter().enumerate().rev() {
+            mask[row] = seen.insert(value.owned());
         }
-        let deleted: BooleanArray = keys.rows.iter().map(|key| Some(key.deleted)).collect();
+        let deleted: BooleanArray = keys.deleted.iter().map(|deleted| Some(*deleted)).collect();
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         columns.push(Arc::new(deleted));
-        let mut fields = batch.schema().fields().to_vec();
+        let mut fields = schema.fields().to_vec();
         fields.push(Arc::new(Field::new(DELETED, DataType::Boolean, false)));
         let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(broken)?;
         kept.push(arrow::compute::filter_record_batch(&batch, &BooleanArray::from(mask)).map_err(broken)?);
     }
     kept.reverse();
-    let schema = kept.first().map(RecordBatch::schema).unwrap_or_else(|| Arc::new(Schema::empty()));
-    arrow::compute::concat_batches(&schema, &kept).map_err(broken)
+    arrow::compute::concat_batches(&kept[0].schema(), &kept).map_err(broken)
 }
 
 /// A merge that is to be committed.
@@ -239,6 +243,7 @@ impl Log for MergeLog<'_> {
     }
 
     async fn create(&self, version: u64, commit: &Bytes) -> Result<Created> {
+        self.log.still_has(version - 1).await?;
         match self.merge.run(self.log, version - 1).await {
             Ok(Merged::Committed) => Ok(Created::New),
             Ok(Merged::Nothing) => self.log.create(version, commit).await,

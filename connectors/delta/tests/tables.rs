@@ -326,6 +326,75 @@ async fn upsert_keeps_the_last_row_of_each_key_and_deletes_by_tombstones() {
     assert_eq!(positions, Positions::from([(partition(0), 10)]));
 }
 
+/// `1` and `1.0` are one value of a column of doubles.
+#[tokio::test]
+async fn keys_are_compared_as_the_table_holds_them() {
+    let lake = Lake::new();
+    let options = [("delta.mode", "upsert"), ("upsert.key", "ID, day"), ("schema", "id double, day timestamp, n long")];
+    let (mut harness, _) = lake.open(&options, &[(0, -1)]).await;
+    let values = [
+        r#"{"id":1,"day":"2020-01-01 00:00:00","n":1}"#,
+        r#"{"id":2,"day":"2020-01-01 00:00:00","n":2}"#,
+        r#"{"id":1.0,"day":"2020-01-01T00:00:00Z","n":3}"#,
+    ];
+    harness.put(batch(0, 0, &values)).await.unwrap();
+    harness.flush(FlushReason::CaughtUp).await.unwrap();
+    let mut rows = lake.rows("t");
+    rows.sort();
+    assert_eq!(
+        rows,
+        [r#"{"id":1.0,"day":"2020-01-01T00:00:00Z","n":3}"#, r#"{"id":2.0,"day":"2020-01-01T00:00:00Z","n":2}"#,]
+    );
+    harness.stop().await.unwrap();
+}
+
+/// As with appends: whoever commits second drops its rows, reads again, and merges only what the table has not.
+#[tokio::test]
+async fn a_rival_merges_and_no_older_row_comes_back() {
+    let lake = Lake::new();
+    let options = [("delta.mode", "upsert"), ("upsert.key", "id")];
+    let value = |offset: i64| format!("{{\"id\":{},\"n\":{offset}}}", offset % 2);
+    let upto =
+        |from: i64, to: i64| batch_of(0, (from..to).map(|offset| record("t", offset, None, &value(offset))).collect());
+    let (mut zombie, _) = lake.open(&options, &[(0, -1)]).await;
+    let (mut owner, _) = lake.open(&options, &[(0, -1)]).await;
+    zombie.put(upto(0, 3)).await.unwrap();
+    owner.put(upto(0, 5)).await.unwrap();
+    owner.flush(FlushReason::CaughtUp).await.unwrap();
+    zombie.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(zombie.take_rewinds(), [(partition(0), 0)]);
+    zombie.put(upto(0, 6)).await.unwrap();
+    zombie.flush(FlushReason::CaughtUp).await.unwrap();
+    assert_eq!(zombie.counts()["rows.skipped"], 5);
+    let mut rows = lake.rows("t");
+    rows.sort();
+    assert_eq!(rows, [r#"{"id":0,"n":4}"#, r#"{"id":1,"n":5}"#]);
+    assert_eq!(table::positions(&lake.path("t")), [("ottla/conformance/t/0".to_owned(), 6)].into());
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_deletes_is_not_written_on() {
+    for extra in [&[][..], &[("delta.mode", "upsert"), ("upsert.key", "n")]] {
+        let lake = Lake::new();
+        let (mut harness, _) = lake.open(extra, &[(0, -1)]).await;
+        harness.put(batch(0, 0, &[r#"{"n":0}"#])).await.unwrap();
+        harness.flush(FlushReason::CaughtUp).await.unwrap();
+        std::fs::remove_dir_all(lake.path("t")).unwrap();
+        harness.put(batch(0, 1, &[r#"{"n":1}"#])).await.unwrap();
+        let error = harness.flush(FlushReason::CaughtUp).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fatal, "{error}");
+        assert!(
+            error.message().starts_with("version 1 of the table is gone: somebody has deleted the table"),
+            "{error}"
+        );
+        assert!(!lake.path("t").join("_delta_log").exists());
+        // Partitions that come to the same task are met by the same.
+        let error = harness.open(&Positions::from([(partition(1), -1)])).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fatal, "{error}");
+        assert!(error.message().contains("somebody has deleted the table"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn records_without_a_value_are_refused_or_left_out() {
     let lake = Lake::new();
