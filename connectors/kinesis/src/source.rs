@@ -17,16 +17,18 @@ mod shards;
 #[cfg(test)]
 mod simulation;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::types::Record as KinesisRecord;
 use bytes::Bytes;
 use ottla_api::prelude::*;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -74,11 +76,7 @@ impl SourceConnector for KinesisSource {
         }
         // How many shards there are is known only after connecting, and changes.
         let tasks = tasks_max.max(1);
-        let ends = Arc::new(Ends::new(tasks));
-        let make = |number| {
-            let task = KinesisSourceTask::new(config.clone(), number, tasks, ends.clone());
-            Box::new(task) as Box<dyn SourceTask>
-        };
+        let make = |number| Box::new(KinesisSourceTask::new(config.clone(), number, tasks)) as Box<dyn SourceTask>;
         Ok((0..tasks).map(make).collect())
     }
 }
@@ -88,7 +86,6 @@ pub(crate) struct KinesisSourceTask {
     config: Arc<KinesisSourceConfig>,
     number: usize,
     tasks: usize,
-    ends: Arc<Ends>,
     running: Option<Running>,
 }
 
@@ -101,20 +98,27 @@ struct Ends {
     followed: Vec<AtomicU64>,
 }
 
+/// The ends that running tasks of this process share: by state folder, connector and number of tasks. The runtime makes every
+/// task by a [`KinesisSource`] of its own, so they can't be handed one.
+static ENDS: LazyLock<Mutex<HashMap<(PathBuf, Arc<str>, usize), Weak<Ends>>>> = LazyLock::new(Mutex::default);
+
 impl Ends {
-    fn new(tasks: usize) -> Self {
-        Self { seen: AtomicU64::new(0), followed: (0..tasks).map(|_| AtomicU64::new(0)).collect() }
+    fn of(context: &SourceTaskContext, tasks: usize) -> Arc<Self> {
+        let mut all = ENDS.lock();
+        all.retain(|_, ends| ends.strong_count() > 0);
+        let ends = all.entry((context.state_dir.clone(), context.connector.clone(), tasks)).or_default();
+        ends.upgrade().unwrap_or_else(|| {
+            let followed = (0..tasks).map(|_| AtomicU64::new(0)).collect();
+            let made = Arc::new(Self { seen: AtomicU64::new(0), followed });
+            *ends = Arc::downgrade(&made);
+            made
+        })
     }
 }
 
 impl KinesisSourceTask {
-    pub(crate) fn new(
-        config: Arc<KinesisSourceConfig>,
-        number: usize,
-        tasks: usize,
-        ends: Arc<Ends>,
-    ) -> Self {
-        Self { config, number, tasks, ends, running: None }
+    pub(crate) fn new(config: Arc<KinesisSourceConfig>, number: usize, tasks: usize) -> Self {
+        Self { config, number, tasks, running: None }
     }
 }
 
@@ -123,6 +127,7 @@ impl SourceTask for KinesisSourceTask {
     async fn start(&mut self, context: &SourceTaskContext) -> Result<()> {
         let config = &self.config;
         let kinesis = Kinesis::connect(&config.connection, config.create_shards, &context.state_dir).await?;
+        let ends = Ends::of(context, self.tasks);
         let mut streams = BTreeMap::new();
         for name in &config.streams {
             let name: Arc<str> = name.as_str().into();
@@ -135,7 +140,7 @@ impl SourceTask for KinesisSourceTask {
                 }
             };
             // Before the list is made: a shard that ends meanwhile asks for another.
-            let resharding = self.ends.seen.load(SeqCst);
+            let resharding = ends.seen.load(SeqCst);
             let listing = list(&kinesis, &name).await?;
             let stream = Stream {
                 topic: config.topic_of(&name).into(),
@@ -155,7 +160,7 @@ impl SourceTask for KinesisSourceTask {
             kinesis,
             number: self.number,
             tasks: self.tasks,
-            ends: self.ends.clone(),
+            ends,
             streams,
             readers: BTreeMap::new(),
             done: BTreeSet::new(),
@@ -580,8 +585,11 @@ impl Running {
         let fetched = match outcome {
             Ok(fetched) => fetched,
             Err(failure) if failure.is_retriable() => {
-                if failure.what == What::Throttled {
-                    self.context.count("throttled", 1);
+                match failure.what {
+                    What::Throttled => self.context.count("throttled", 1),
+                    // The reader had asked for a new one already.
+                    What::ExpiredIterator => self.context.count("iterators.expired", 2),
+                    _ => {}
                 }
                 reader.caught_up = None;
                 reader.pace.failed(Instant::now(), failure.what == What::Throttled, rand::random());

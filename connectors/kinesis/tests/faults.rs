@@ -366,6 +366,125 @@ async fn a_stream_that_was_made_anew_is_noticed() {
     assert!(error.contains("the stream was made anew"), "{error}");
 }
 
+/// The end of a shard of the old stream must not pass for the end of the shard of that name in the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_had_ended_and_is_open_is_one_of_another_stream() {
+    let world = World::new("s", 1).await;
+    let split = async || {
+        let split = world.client.split_shard().stream_name("s").shard_to_split("shardId-000000000000");
+        split.new_starting_hash_key((1u128 << 127).to_string()).send().await.unwrap();
+    };
+    world.put("s", "k", "old").await;
+    split().await;
+    let mut source = world.source(&[], &SourceOffsets::new()).await;
+    assert_eq!(texts(&read_until_caught_up(&mut source).await), ["old"]);
+    source.stop().await.unwrap();
+    for closed in [false, true] {
+        world.client.delete_stream().stream_name("s").send().await.unwrap();
+        world.client.create_stream().stream_name("s").shard_count(1).send().await.unwrap();
+        world.put("s", "k", "new").await;
+        if closed {
+            split().await;
+            world.put("s", "k", "newer").await;
+        }
+        let mut failing = world.source(&[], source.offsets()).await;
+        let error = failing.poll().await.unwrap_err().to_string();
+        assert!(error.contains("the stream was made anew"), "closed={closed}: {error}");
+        let mut accepted = world.source(&[("kinesis.on.gap", "earliest")], source.offsets()).await;
+        let expected = if closed { vec!["new", "newer"] } else { vec!["new"] };
+        assert_eq!(texts(&read_until_caught_up(&mut accepted).await), expected, "closed={closed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_made_anew_while_it_is_read_is_noticed() {
+    let world = World::new("s", 1).await;
+    world.put("s", "k", "old").await;
+    let mut source = world.source(&[], &SourceOffsets::new()).await;
+    assert_eq!(texts(&read_until_caught_up(&mut source).await), ["old"]);
+    world.client.delete_stream().stream_name("s").send().await.unwrap();
+    world.client.create_stream().stream_name("s").shard_count(1).send().await.unwrap();
+    world.put("s", "k", "new").await;
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    let error = loop {
+        match source.poll_for(Duration::from_secs(1)).await {
+            Some(Err(error)) => break error.to_string(),
+            Some(Ok(SourcePoll::Records(records))) => panic!("{:?}", texts(&records)),
+            _ => assert!(tokio::time::Instant::now() < deadline, "nobody noticed"),
+        }
+    };
+    assert!(error.contains("deleted"), "{error}");
+    // The runtime starts it again, and the place that is stored is one of the old stream.
+    let mut again = world.source(&[], source.offsets()).await;
+    let error = again.poll().await.unwrap_err().to_string();
+    assert!(error.contains("the stream was made anew"), "{error}");
+}
+
+/// As the runtime does it: every task is made by a connector of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_saw_a_shard_end_is_caught_up_when_the_children_of_other_tasks_are() {
+    let world = World::new("s", 1).await;
+    let mut harnesses = Vec::new();
+    for number in 0..2 {
+        let task = KinesisSource.tasks(&source_properties(&[]), 2).unwrap().swap_remove(number);
+        harnesses.push(SourceHarness::start_in(task, &SourceOffsets::new(), world.path()).await.unwrap());
+    }
+    for harness in &mut harnesses {
+        assert!(read_until_caught_up(harness).await.is_empty());
+    }
+    let split = world.client.split_shard().stream_name("s").shard_to_split("shardId-000000000000");
+    split.new_starting_hash_key((1u128 << 127).to_string()).send().await.unwrap();
+    let mut expected = BTreeMap::new();
+    for n in 0..20 {
+        world.put("s", &format!("k{n}"), n.to_string()).await;
+        expected.insert(format!("k{n}"), vec![n.to_string()]);
+    }
+    // Until all is there, nobody who knows of the end says so; the other one may, once, as it does not know yet.
+    let partition = SourcePartition::new([("stream", "s"), ("shard", "shardId-000000000000")]);
+    let (mut records, mut knows) = (Vec::new(), [false; 2]);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(15);
+    while records.len() < 20 {
+        assert!(tokio::time::Instant::now() < deadline, "{} of 20", records.len());
+        for at in 0..2 {
+            match harnesses[at].poll_for(Duration::from_millis(500)).await.transpose().unwrap() {
+                Some(SourcePoll::Records(more)) => records.extend(more),
+                Some(SourcePoll::CaughtUp) => assert!(!knows[at] || records.len() == 20, "{} of 20", records.len()),
+                _ => {}
+            }
+            let durable = harnesses[at].offsets().clone();
+            knows[at] |= durable.get(&partition).is_some_and(|place| place.to_json().contains(r#""ended":true"#));
+            harnesses.iter().for_each(|harness| harness.store(&durable));
+        }
+    }
+    assert_eq!(by_key(&records), expected);
+    for at in [0, 1, 0] {
+        let polled = harnesses[at].poll_for(Duration::from_secs(3)).await.transpose().unwrap();
+        assert!(!matches!(polled, Some(SourcePoll::Records(_))), "{polled:?}");
+    }
+}
+
+/// While nobody asks for events they lie in the connection, and say of that time that nothing is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_is_caught_up_by_fresh_events_alone() {
+    let options = Options { subscription_heartbeat: Duration::from_millis(250), ..Options::default() };
+    let world = World::with("s", 1, options).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let served = tokio::spawn(world.kinesis.clone().serve(listener, stop.clone()));
+    let more = [("kinesis.endpoint", endpoint.as_str()), ("kinesis.mode", "fan-out"), ("kinesis.consumer.name", "c")];
+    let mut source = world.source(&more, &SourceOffsets::new()).await;
+    world.put("s", "k", "0").await;
+    assert_eq!(texts(&source.read(1).await.unwrap()), ["0"]);
+    // As long as a slow broker may take; several events are sent meanwhile.
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    world.put("s", "k", "1").await;
+    assert_eq!(texts(&read_until_caught_up(&mut source).await), ["1"]);
+    source.stop().await.unwrap();
+    stop.cancel();
+    served.await.unwrap();
+}
+
 async fn sink(world: &World, more: &[(&str, &str)]) -> SinkHarness {
     let mut properties = Properties::from_iter([
         ("kinesis.endpoint", "embedded"),

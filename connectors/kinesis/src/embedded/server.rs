@@ -1,5 +1,6 @@
 //! The way in for strangers: the same calls over HTTP/1.1, for boto3, the KCL, scripts and browsers of one machine.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -37,6 +38,13 @@ struct Service {
 
 async fn answer(State(service): State<Service>, request: HttpRequest) -> HttpResponse {
     let (parts, body) = request.into_parts();
+    // A web page may have its own name lead to this machine (DNS rebinding); its browser says so in these headers.
+    for (name, found) in [("Host", text(&parts.headers, "host")), ("Origin", text(&parts.headers, "origin"))] {
+        if found.is_some_and(|found| !is_local(&found)) {
+            let help = format!("{name} is no name of this machine; call this Kinesis by 127.0.0.1 or localhost\n");
+            return (StatusCode::FORBIDDEN, help).into_response();
+        }
+    }
     if parts.method != Method::POST {
         let help =
             "this is a Kinesis: POST / with the header X-Amz-Target: Kinesis_20131202.<Action> and a JSON body\n";
@@ -81,6 +89,36 @@ async fn answer(State(service): State<Service>, request: HttpRequest) -> HttpRes
     }
 }
 
+/// True for loopback addresses and names of this machine, as `Host` and `Origin` have them.
+fn is_local(authority: &str) -> bool {
+    let host = authority.split_once("://").map_or(authority, |(_, host)| host);
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+}
+
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_answered_to() {
+        for local in
+            ["localhost:4567", "LOCALHOST.", "127.0.0.1:4567", "127.9.9.9", "[::1]:4567", "http://localhost:3000"]
+        {
+            assert!(is_local(local), "{local}");
+        }
+        for strange in
+            ["", "null", "evil.example:4567", "127.0.0.1.evil.example", "10.0.0.1:4567", "https://evil.example"]
+        {
+            assert!(!is_local(strange), "{strange}");
+        }
+    }
 }
