@@ -1,5 +1,6 @@
 //! The sink's options.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ottla_api::config::{ConfigValue, split_list};
@@ -47,7 +48,8 @@ pub struct DeltaSinkConfig {
     /// The same for one table: `partition.columns.<table>`.
     #[config(prefix = "partition.columns.")]
     pub partition_columns_of: Vec<(String, String)>,
-    /// A table is committed when it has so many new rows.
+    /// A table is committed when it has so many new rows. This and the next two are looked at between batches of at most 500
+    /// records, so a commit may hold a few more.
     #[config(name = "flush.size", default = "500000", min = 1)]
     pub flush_rows: usize,
     /// A table is committed when its new rows have so many bytes, measured before Parquet makes them smaller.
@@ -62,8 +64,8 @@ pub struct DeltaSinkConfig {
     /// Compression of the Parquet files.
     #[config(name = "parquet.codec", default = "snappy", importance = "low")]
     pub codec: Codec,
-    /// Name under which the tables remember how far each topic partition has come. Unset, the connector's name. Another name
-    /// begins anew.
+    /// Name under which the tables remember how far each topic partition has come. Unset, the connector's name. Under another
+    /// name they know nothing, and records come from the consumer group's offsets on.
     #[config(name = "delta.app.id")]
     pub app_id: Option<String>,
     /// What to do with a record that has no value, in mode `append`: `fail`, or `ignore`.
@@ -129,7 +131,7 @@ impl DeltaSinkConfig {
     /// Checks what one option alone can't show.
     pub(crate) fn check(&self) -> Vec<ConfigError> {
         let mut errors = self.store.check();
-        if !self.table_name_format.contains(TOPIC) && self.table_name_format.trim().is_empty() {
+        if self.table_name_format.trim().is_empty() {
             errors.push(ConfigError::new("table.name.format", "must be a name, such as ${topic}_table"));
         }
         let written = self.schema.iter().map(|text| ("schema".to_owned(), text));
@@ -153,17 +155,44 @@ impl DeltaSinkConfig {
             _ => {}
         }
         if errors.is_empty() {
-            for (table, _) in self.own_schemas().chain(&self.partition_columns_of) {
-                let options = self.table(table);
-                let unknown = |name: &&String| find(&options.fields, name).is_none();
-                if !options.fields.is_empty()
-                    && let Some(name) = options.partition_columns.iter().find(unknown)
-                {
-                    errors.push(ConfigError::new(
-                        "partition.columns",
-                        format!("names '{name}', which the schema of {table} does not have"),
-                    ));
+            errors.extend(self.unknown_columns());
+        }
+        errors
+    }
+
+    /// Columns that options name and that the table's schema, where the configuration has one, does not. The schemas have been
+    /// read without mistakes. A key may also be in a column that comes with the records.
+    fn unknown_columns(&self) -> Vec<ConfigError> {
+        let named = self.own_schemas().chain(&self.partition_columns_of).map(|(table, _)| table.as_str());
+        let tables: BTreeSet<&str> = named.collect();
+        // No table is called by the empty name: there the options for all tables are compared with each other.
+        let tables = tables.into_iter().chain([""]);
+        let mut errors = Vec::new();
+        for table in tables {
+            let options = self.table(table);
+            if options.fields.is_empty() {
+                continue;
+            }
+            let own = self.partition_columns_of.iter().any(|(name, _)| name == table);
+            let divided = if own { format!("partition.columns.{table}") } else { "partition.columns".to_owned() };
+            let schema = match table {
+                "" => "schema".to_owned(),
+                _ if self.own_schemas().any(|(name, _)| name == table) => format!("schema.{table}"),
+                _ => "schema".to_owned(),
+            };
+            let key = options.upsert_key.iter().flatten().filter(|_| !options.grows);
+            let key = key.map(|column| ("upsert.key".to_owned(), column));
+            for (option, column) in options.partition_columns.iter().map(|column| (divided.clone(), column)).chain(key)
+            {
+                if find(&options.fields, column).is_none() {
+                    errors.push(ConfigError::new(option, format!("names '{column}', which {schema} does not have")));
                 }
+            }
+            if !options.grows && options.partition_columns.len() >= options.fields.len() {
+                errors.push(ConfigError::new(
+                    divided,
+                    format!("names every column of {schema}; one at least must be left"),
+                ));
             }
         }
         errors

@@ -417,7 +417,19 @@ fn mistakes_are_named_with_their_key() {
         (&[("schema.t", "id lnog")], "schema.t: has the type 'lnog', which is none of boolean,"),
         (
             &[("schema.t", "id long"), ("partition.columns.t", "day")],
-            "partition.columns: names 'day', which the schema of t does not have",
+            "partition.columns.t: names 'day', which schema.t does not have",
+        ),
+        (
+            &[("schema", "id long, n long"), ("partition.columns", "day")],
+            "partition.columns: names 'day', which schema does not have",
+        ),
+        (
+            &[("schema.t", "id long"), ("partition.columns", "ID"), ("schema.evolution", "none")],
+            "partition.columns: names every column of schema.t; one at least must be left",
+        ),
+        (
+            &[("schema.t", "id long"), ("delta.mode", "upsert"), ("upsert.key", "no"), ("schema.evolution", "none")],
+            "upsert.key: names 'no', which schema.t does not have",
         ),
         (&[("table.name.format", " ")], "table.name.format: must be a name, such as ${topic}_table"),
     ] {
