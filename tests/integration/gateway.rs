@@ -338,7 +338,8 @@ fn every_mistake_gets_an_answer_that_says_what_to_do() {
              "error": "topic 't' has 1 partitions, so there is none with number 9"},
             {"partition": 0, "offset": 0, "error_code": null, "error": null},
         ], "key_schema_id": null, "value_schema_id": null}]),
-        json!(["stream", 400, {"__type": "ResourceNotFoundException", "message": "Stream s under account 000000000000 not found."}]),
+        json!(["stream", 400, {"__type": "ResourceNotFoundException", "message": "Stream s under account 000000000000 not found. \
+            (GET /streams lists those that exist, POST /streams/{stream} makes one)"}]),
         json!(["stream path", 404, {"__type": "UnknownOperationException", "message": format!("there is no route PUT \
             /test/stream/s/record; did you mean PUT /streams/{{stream}}/record? {missing}"), "routes": routes}]),
         json!(["stream verb", 405, {"__type": "MethodNotAllowedException", "message": "GET is no verb of \

@@ -54,7 +54,9 @@ impl Streams {
         if !call.body.iter().all(u8::is_ascii_whitespace) {
             let body = Object::parse(&call.body).map_err(|error| unreadable(error, "the body", &expected))?;
             if let Some(field) = body.unknown(&["ShardCount", "shard-count", "StreamName"]) {
-                return Err(unprocessable(format!("Unrecognized field: {field}"), &expected));
+                let stream = &call.params[0];
+                let hint = format!("this makes a stream; a record goes to PUT /streams/{stream}/record");
+                return Err(unprocessable(format!("Unrecognized field: {field}; {hint}"), &expected));
             }
             if let Some(count) = body.any(&["ShardCount", "shard-count"]) {
                 // Templates of the API gateway write numbers as text.
@@ -297,7 +299,14 @@ where
             let status = StatusCode::from_u16(service.raw().status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
             let said = service.err();
             let code = said.code().unwrap_or("InternalFailure").to_owned();
-            Failure::kinesis(status, code, said.message().unwrap_or_default())
+            let message = said.message().unwrap_or_default();
+            let message = match code.as_str() {
+                "ResourceNotFoundException" if message.starts_with("Stream ") => {
+                    format!("{message} (GET /streams lists those that exist, POST /streams/{{stream}} makes one)")
+                }
+                _ => message.to_owned(),
+            };
+            Failure::kinesis(status, code, message)
         }
         SdkError::TimeoutError(_) => {
             let message = "Kinesis did not answer in time; what was to be written may be written";
