@@ -180,12 +180,19 @@ impl DeltaSinkConfig {
                 _ if self.own_schemas().any(|(name, _)| name == table) => format!("schema.{table}"),
                 _ => "schema".to_owned(),
             };
-            let key = options.upsert_key.iter().flatten().filter(|_| !options.grows);
-            let key = key.map(|column| ("upsert.key".to_owned(), column));
+            let key = options.upsert_key.iter().flatten().map(|column| ("upsert.key".to_owned(), column));
             for (option, column) in options.partition_columns.iter().map(|column| (divided.clone(), column)).chain(key)
             {
-                if find(&options.fields, column).is_none() {
-                    errors.push(ConfigError::new(option, format!("names '{column}', which {schema} does not have")));
+                match find(&options.fields, column) {
+                    Some(index) => {
+                        errors.extend(
+                            options.fields[index].check_single().err().map(|error| ConfigError::new(option, error)),
+                        );
+                    }
+                    None if option == "upsert.key" && options.grows => {}
+                    None => {
+                        errors.push(ConfigError::new(option, format!("names '{column}', which {schema} does not have")))
+                    }
                 }
             }
             if !options.grows && options.partition_columns.len() >= options.fields.len() {

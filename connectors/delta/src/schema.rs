@@ -54,6 +54,18 @@ impl Field {
     pub(crate) fn new(name: impl Into<String>, data_type: Type) -> Self {
         Self { name: name.into(), data_type, nullable: true }
     }
+
+    /// Why a table can't be divided by this column, or its rows be told apart by it, where they can't: readers and the merge
+    /// compare nothing but single values.
+    pub(crate) fn check_single(&self) -> Result<(), String> {
+        match self.data_type {
+            Type::Array(_) | Type::Map(..) | Type::Struct(_) => Err(format!(
+                "names '{}', which is {}; only columns of single values will do",
+                self.name, self.data_type
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// As Spark's DDL writes it.

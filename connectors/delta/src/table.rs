@@ -40,7 +40,7 @@ use crate::columns::{Columns, conform};
 use crate::commit::{Created, Ledger, Log as _, Move, Outcome, Plan, Rules};
 use crate::config::{Codec, TableOptions};
 use crate::log::{ATTEMPT, DeltaLog, TableSchema, new_table, widened};
-use crate::schema::find;
+use crate::schema::{find, same_name};
 use crate::store::Store;
 use crate::upsert::{self, Keys};
 
@@ -518,8 +518,9 @@ impl Table {
     async fn create(&mut self) -> Result<()> {
         let fields = self.columns.fields();
         let known: Vec<_> = fields.iter().filter(|field| field.data_type.to_delta().is_some()).cloned().collect();
+        let mut divided_by = Vec::new();
         for name in &self.options.partition_columns {
-            if find(&known, name).is_none() {
+            let Some(index) = find(&known, name) else {
                 return Err(Error::config(format!(
                     "partition.columns names '{name}', which none of the first {} records has with a value; give the \
                      columns with schema.{}",
@@ -527,6 +528,19 @@ impl Table {
                     self.name
                 ))
                 .with("table", &self.log.location));
+            };
+            let single = known[index].check_single();
+            single.map_err(|error| {
+                Error::config(format!("partition.columns {error}")).with("table", &self.log.location)
+            })?;
+            // As the column is spelled, however the option is.
+            divided_by.push(known[index].name.clone());
+        }
+        for name in self.options.upsert_key.iter().flatten() {
+            if let Some(index) = find(&known, name) {
+                let single = known[index].check_single();
+                single
+                    .map_err(|error| Error::config(format!("upsert.key {error}")).with("table", &self.log.location))?;
             }
         }
         if known.is_empty() {
@@ -537,7 +551,15 @@ impl Table {
             ))
             .with("table", &self.log.location));
         }
-        let (protocol, metadata, described) = new_table(&known, &self.options.partition_columns)?;
+        if known.len() <= divided_by.len() {
+            return Err(Error::config(format!(
+                "partition.columns names every column that the first records have; one at least must be left. Name fewer, or \
+                 give the columns with schema.{}",
+                self.name
+            ))
+            .with("table", &self.log.location));
+        }
+        let (protocol, metadata, described) = new_table(&known, &divided_by)?;
         let operation = DeltaOperation::Create {
             mode: SaveMode::ErrorIfExists,
             location: self.log.log_store.root_url().clone(),
@@ -690,7 +712,9 @@ fn check_against(schema: &TableSchema, options: &TableOptions) -> Result<()> {
             )));
         }
     }
-    if !options.partition_columns.is_empty() && options.partition_columns != schema.partition_columns {
+    let same = options.partition_columns.len() == schema.partition_columns.len()
+        && options.partition_columns.iter().zip(&schema.partition_columns).all(|(one, other)| same_name(one, other));
+    if !options.partition_columns.is_empty() && !same {
         return Err(Error::config(format!(
             "partition.columns is '{}', but the table is divided by '{}', which can't be changed",
             options.partition_columns.join(","),

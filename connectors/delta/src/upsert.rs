@@ -118,13 +118,19 @@ pub(crate) fn last_of_each<'a>(
     };
     let index = |name: &String| {
         let found = schema.fields().iter().position(|field| same_name(field.name(), name));
-        found.ok_or_else(|| Error::config(format!("upsert.key names '{name}', which is no column of the table")))
+        let index = found
+            .ok_or_else(|| Error::config(format!("upsert.key names '{name}', which is no column of the table")))?;
+        if schema.field(index).data_type().is_nested() {
+            return Err(Error::config(format!(
+                "upsert.key names '{name}', which the table has as {}; only columns of single values will do",
+                schema.field(index).data_type()
+            )));
+        }
+        Ok(index)
     };
     let indices: Vec<usize> = key.iter().map(index).collect::<Result<_>>()?;
     let fields = indices.iter().map(|index| SortField::new(schema.field(*index).data_type().clone())).collect();
-    let converter = RowConverter::new(fields).map_err(|error| {
-        Error::config("upsert.key names a column of a type that can't tell rows apart").caused_by(error)
-    })?;
+    let converter = RowConverter::new(fields).map_err(broken)?;
     let mut seen: HashSet<OwnedRow> = HashSet::new();
     let mut kept = Vec::new();
     // From the end, the first of a key is its last.

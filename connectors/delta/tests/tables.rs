@@ -293,6 +293,61 @@ async fn files_are_divided_by_partition_columns() {
 }
 
 #[tokio::test]
+async fn what_can_not_divide_a_table_is_refused_before_there_is_one() {
+    for (columns, value, wanted) in [
+        (
+            "n",
+            r#"{"tags":["a"]}"#,
+            "partition.columns names 'n', which none of the first 1 records has with a value; give the",
+        ),
+        (
+            "tags",
+            r#"{"tags":["a"],"n":1}"#,
+            "partition.columns names 'tags', which is array<string>; only columns of single",
+        ),
+        (
+            "at",
+            r#"{"at":{"x":1},"n":1}"#,
+            "partition.columns names 'at', which is struct<x:long>; only columns of single",
+        ),
+        (
+            "n",
+            r#"{"n":1}"#,
+            "partition.columns names every column that the first records have; one at least must be left",
+        ),
+    ] {
+        let lake = Lake::new();
+        let (mut harness, _) = lake.open(&[("partition.columns", columns)], &[(0, -1)]).await;
+        harness.put(batch(0, 0, &[value])).await.unwrap();
+        let error = harness.flush(FlushReason::CaughtUp).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.message().starts_with(wanted), "{error}");
+        assert!(table::versions(&lake.path("t")).is_empty());
+    }
+    let lake = Lake::new();
+    let (mut harness, _) = lake.open(&[("delta.mode", "upsert"), ("upsert.key", "id")], &[(0, -1)]).await;
+    harness.put(batch(0, 0, &[r#"{"id":{"x":1},"n":1}"#])).await.unwrap();
+    let error = harness.flush(FlushReason::CaughtUp).await.unwrap_err();
+    assert!(
+        error.message().starts_with("upsert.key names 'id', which is struct<x:long>; only columns of single"),
+        "{error}"
+    );
+    assert!(table::versions(&lake.path("t")).is_empty());
+    // The column keeps its own spelling, also for the next task.
+    let lake = Lake::new();
+    for offset in 0..2 {
+        let (mut harness, _) = lake.open(&[("partition.columns", "YEAR")], &[(0, offset)]).await;
+        harness.put(batch(0, offset, &[r#"{"Year":2020,"n":1}"#])).await.unwrap();
+        harness.flush(FlushReason::CaughtUp).await.unwrap();
+        harness.stop().await.unwrap();
+    }
+    let metadata =
+        table::versions(&lake.path("t")).into_iter().flatten().find_map(|action| action.get("metaData").cloned());
+    assert_eq!(metadata.unwrap()["partitionColumns"], json!(["Year"]));
+    assert_eq!(lake.rows("t"), [r#"{"n":1}"#, r#"{"n":1}"#]);
+}
+
+#[tokio::test]
 async fn upsert_keeps_the_last_row_of_each_key_and_deletes_by_tombstones() {
     let lake = Lake::new();
     let options = [("delta.mode", "upsert"), ("upsert.key", "id")];
@@ -426,6 +481,10 @@ fn mistakes_are_named_with_their_key() {
         (
             &[("schema.t", "id long"), ("partition.columns", "ID"), ("schema.evolution", "none")],
             "partition.columns: names every column of schema.t; one at least must be left",
+        ),
+        (
+            &[("schema.t", "id array<long>, n long"), ("delta.mode", "upsert"), ("upsert.key", "id")],
+            "upsert.key: names 'id', which is array<long>; only columns of single values will do",
         ),
         (
             &[("schema.t", "id long"), ("delta.mode", "upsert"), ("upsert.key", "no"), ("schema.evolution", "none")],
