@@ -211,6 +211,15 @@ impl Ledger {
     ///
     /// Those of the log; whether the plan has landed is then unknown, and found out by the next call.
     pub(crate) async fn commit(&mut self, log: &dyn Log, plan: &Plan) -> Result<Outcome> {
+        // A position only ever grows; a plan that would take one back is a mistake of ours, and would put records in twice.
+        if let Some(back) = plan.moves.iter().find(|wanted| {
+            !wanted.id.contains('#') && wanted.from.is_some_and(|from| wanted.to < from) && self.rules.check_positions
+        }) {
+            return Err(Error::fatal(format!(
+                "a commit would take the position of '{}' back from {:?} to {}; nothing was written",
+                back.id, back.from, back.to
+            )));
+        }
         let mut conflicts = 0;
         loop {
             if let Some(version) = self.catch_up_looking_for(log, Some(plan)).await? {

@@ -319,6 +319,15 @@ impl SinkTask for DeltaSinkTask {
                 if next > known {
                     better.insert(partition.clone(), next);
                 }
+                if stored.is_none() && known > 0 {
+                    tracing::warn!(
+                        %partition,
+                        offset = known,
+                        table = table.location(),
+                        "going on where the consumer group stands, although the table holds nothing of this partition; if the \
+                         table was deleted, what it held is filled in again by a connector of another name, which begins anew"
+                    );
+                }
                 opened.push((partition, Partition { next, awaited: None, reported: None, identity }));
             }
         }

@@ -31,6 +31,7 @@ use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::writer::{DeltaWriter as _, RecordBatchWriter};
 use ottla_api::data::Schema;
+use ottla_api::data::json::WriteOptions;
 use ottla_api::prelude::*;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -318,7 +319,8 @@ impl Table {
         self.since.get_or_insert_with(Instant::now);
         if self.sample.is_none() {
             let mut text = Vec::new();
-            record.record.value.write_json(&ottla_api::data::json::WriteOptions::default(), &mut text);
+            let readable = WriteOptions { decimal_numeric: true, time_iso: true };
+            record.record.value.write_json(&readable, &mut text);
             self.sample = Some(String::from_utf8_lossy(&text).chars().take(SAMPLE_CHARACTERS).collect());
         }
         Ok(Taken::Yes)

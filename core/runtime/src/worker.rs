@@ -558,6 +558,7 @@ impl OneTask {
             commit_interval: shared.configuration.worker.offset_flush_interval.max(Duration::from_millis(1)),
             commit_timeout: shared.configuration.worker.offset_flush_timeout,
             catch_up,
+            tick_warned: None,
             stop: shared.stop.clone(),
         };
         task.run().await

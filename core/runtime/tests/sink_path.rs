@@ -79,6 +79,7 @@ impl Stage {
             commit_interval: Duration::from_secs(5),
             commit_timeout: Duration::from_secs(5),
             catch_up: targets,
+            tick_warned: None,
             stop: stop.clone(),
         };
         let stage = Self {

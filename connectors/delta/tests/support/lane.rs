@@ -127,10 +127,11 @@ impl Lane {
                 self.take_rewinds(&mut harness, &mut next, seen);
             }
         }
+        // What runs beside the ingest counts until the task has stopped.
+        harness.stop().await?;
         for (name, n) in harness.counts() {
             *seen.counts.entry(name).or_default() += n;
         }
-        harness.stop().await?;
         Ok(End::Done)
     }
 

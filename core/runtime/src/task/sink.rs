@@ -58,6 +58,8 @@ pub struct WorkerSinkTask {
     pub commit_timeout: Duration,
     /// The positions at which a run that ends when it has caught up is done; set once the sources have finished.
     pub catch_up: watch::Receiver<Option<Arc<Positions>>>,
+    /// When a failure between batches was logged last; none where the last one went well.
+    pub tick_warned: Option<Instant>,
     /// Asks the task to stop.
     pub stop: CancellationToken,
 }
@@ -371,13 +373,20 @@ impl WorkerSinkTask {
         Ok(())
     }
 
+    /// Lets the sink look at the clock. What fails then is tried again at the next tick; the log says so now and then.
     async fn tick(&mut self) -> Result<()> {
         match self.task.tick().await {
             Err(error) if error.is_retriable() => {
-                debug!(error = %error, "tick");
+                if self.tick_warned.is_none_or(|last| last.elapsed() > QUIET_AFTER_FAILURE) {
+                    self.tick_warned = Some(Instant::now());
+                    warn!(error = %error, "the sink could not write; will be tried again");
+                }
                 Ok(())
             }
-            other => other,
+            other => {
+                self.tick_warned = None;
+                other
+            }
         }
     }
 
