@@ -21,3 +21,4 @@ for location, table, version in canonical.asked():
         relation = session.read_parquet(files, union_by_name=True, hive_partitioning=False)
     columns = {name: str(of) for name, of in zip(relation.columns, relation.types)}
     canonical.show(location, delta.version(), columns, relation.to_arrow_table().to_pylist())
+canonical.end()

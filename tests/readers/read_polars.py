@@ -10,3 +10,4 @@ for location, table, version in canonical.asked():
     seen = deltalake.DeltaTable(table, version=version, storage_options=options).version()
     columns = {name: str(of) for name, of in frame.schema.items()}
     canonical.show(location, seen, columns, frame.rows(named=True))
+canonical.end()
