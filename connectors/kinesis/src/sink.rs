@@ -241,7 +241,7 @@ impl SinkTask for KinesisSinkTask {
         let mut outbox = running.shared.outbox.lock();
         outbox.halt(false);
         for (partition, position) in committed {
-            let assignment = outbox.open((*position).max(0));
+            let assignment = outbox.open(*position);
             if let Some(old) = running.open.insert(partition.clone(), assignment) {
                 outbox.close(old);
             }
@@ -305,7 +305,9 @@ impl SinkTask for KinesisSinkTask {
         let positions = running
             .open
             .iter()
-            .filter_map(|(partition, assignment)| Some((partition.clone(), outbox.position(*assignment)?)));
+            .filter_map(|(partition, assignment)| Some((partition.clone(), outbox.position(*assignment)?)))
+            // Without a committed offset and without records there is no position yet.
+            .filter(|(_, position)| *position >= 0);
         Ok(positions.collect())
     }
 

@@ -540,6 +540,16 @@ async fn order_per_key_holds_whatever_a_put_meets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_commit_and_records_has_no_position() {
+    let world = World::new("s", 1).await;
+    let (quiet, busy) = (TopicPartition::new("t", 0), TopicPartition::new("t", 1));
+    let mut sink = sink(&world, &[]).await;
+    sink.open(&Positions::from([(quiet, -1), (busy.clone(), -1)])).await.unwrap();
+    sink.put(sink_batch(&busy, 0..3, 3)).await.unwrap();
+    assert_eq!(sink.flush(FlushReason::CaughtUp).await.unwrap(), Positions::from([(busy, 3)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_kinesis_would_refuse_is_reported_and_the_rest_goes_on() {
     let world = World::new("s", 1).await;
     let partition = TopicPartition::new("t", 0);

@@ -104,7 +104,7 @@ impl Outbox {
         }
     }
 
-    /// Begins an assignment of a topic partition, whose records come from this position on.
+    /// Begins an assignment of a topic partition, whose records come from this position on; -1 where nobody knows yet.
     pub(crate) fn open(&mut self, position: i64) -> u64 {
         self.next_assignment += 1;
         let progress = Progress { accepted: position, outstanding: BTreeSet::new(), in_flight: 0 };
