@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use ottla_api::error::causes;
 use ottla_api::prelude::*;
 
 /// What went wrong, as far as the callers go different ways.
@@ -138,19 +139,4 @@ fn credentials_error(error: &(dyn StdError + 'static)) -> Option<String> {
         cause = error.source();
     }
     None
-}
-
-/// An error and its causes on one line.
-fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

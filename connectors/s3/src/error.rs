@@ -6,6 +6,7 @@ use std::io;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use ottla_api::error::causes;
 use ottla_api::prelude::*;
 
 /// A file system's failure.
@@ -148,19 +149,4 @@ fn credentials_error(error: &(dyn StdError + 'static)) -> Option<String> {
         cause = error.source();
     }
     None
-}
-
-/// An error and its causes on one line.
-fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -172,6 +172,21 @@ impl<T, E: std::error::Error + Send + Sync + 'static> ResultExt<T> for std::resu
     }
 }
 
+/// An error of a library and its causes on one line; a cause that the text before it already quotes is left out.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ use std::io;
 use buoyant_kernel::Error as KernelError;
 use object_store::Error as StoreError;
 use object_store::client::{HttpError, HttpErrorKind};
+pub(crate) use ottla_api::error::causes;
 use ottla_api::prelude::*;
 
 /// Where requests go, for messages.
@@ -178,21 +179,6 @@ fn hidden_cause(error: &KernelError) -> Option<&(dyn StdError + 'static)> {
         KernelError::Arrow(cause) => Some(cause),
         _ => None,
     }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn causes(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
