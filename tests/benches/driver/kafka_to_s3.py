@@ -1,0 +1,84 @@
+"""Jobs a to d: Ottla takes a topic into objects of JSON lines. And who counts what is in a bucket."""
+
+import json
+import shutil
+import subprocess
+
+from bench import Run
+from data import PARTITIONS, SHAPES
+from store import REGION
+
+# The same five in Kafka Connect's words are in peers/.
+FIVE = """[
+    { type = "replace-field", exclude = "downloaded", renames = "index:ind" },
+    { type = "cast", spec = "ind:int32,follower_count:string" },
+    { type = "insert-field", timestamp.field = "received" },
+    { type = "mask-field", fields = "poster_name" },
+    { type = "timestamp-converter", field = "received", target.type = "string", format = "yyyy-MM-dd HH:mm:ss" },
+]"""
+
+TRANSFORMS = {"": "[]", "five": FIVE, "chain": '["clean-pin"]'}
+
+
+class Ottla:
+    """The whole life of `ottla run FILE --until caught-up`, from its start to its end."""
+
+    def __init__(self, bench, who="Ottla"):
+        self.bench, self.who = bench, who
+
+    def runs(self, case):
+        bench = self.bench
+        topic, records = bench.data.topic(case.data), bench.data.records(case.data)
+        name, folder = bench.fresh("s3")
+        with folder as folder, bench.store.bucket() as bucket:
+            file = configuration(bench, case, name, folder, bucket, topic)
+            used = bench.machine.measure([bench.ottla, "run", file, "--until", "caught-up"], folder / "log")
+            wrong = miscounted(bench, bucket, case, records)
+        yield Run(case, self.who, records, used.wall_s, used.cpu_s, used.peak_mib, others=used.others, wrong=wrong)
+
+
+def configuration(bench, case, name, folder, bucket, topic):
+    """Writes the file that `ottla run` takes. All that is not in it is as delivered."""
+    shutil.copy(bench.examples / "pinterest/cleaning.toml", folder)
+    file = folder / "run.toml"
+    file.write_text(f"""\
+include = ["cleaning.toml"]
+
+[worker]
+bootstrap.servers = "{bench.kafka}"
+state.dir = "{folder}/state"
+
+[connectors.{name}]
+connector.class = "s3-sink"
+topics = "{topic}"
+tasks.max = {case.tasks}
+flush.size = {case.flush}
+store.url = "{bench.store.url}"
+s3.bucket.name = "{bucket.name}"
+s3.region = "{REGION}"
+aws.access.key.id = "{bench.store.key}"
+aws.secret.access.key = "{bench.store.secret}"
+transforms = {TRANSFORMS[case.transforms]}
+""")
+    return file
+
+
+def miscounted(bench, bucket, case, records, prefix="", named=True):
+    """What is wrong with the objects of a run; empty if every record is there once, in order, where it belongs."""
+    command = [bench.programs / "bench-objects", "--records", records, "--partitions", PARTITIONS]
+    command += ["--field", "ind" if case.transforms else SHAPES[case.data].field]
+    if named:
+        command += ["--flush", case.flush]
+    with bucket.files(bench.work, prefix) as folder:
+        if not folder.exists():
+            return "nothing was written"
+        done = subprocess.run(
+            [str(part) for part in [*command, folder]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    if done.returncode:
+        return done.stderr.strip()
+    found = json.loads(done.stdout)
+    expected = {"lines": records, "distinct": records, "unknown": 0}
+    if named:
+        expected |= {"objects": records // case.flush, "out_of_order": 0, "wrongly_named": 0}
+    return ", ".join(f"{found[of]:,} {of} (not {what:,})" for of, what in expected.items() if found[of] != what)
