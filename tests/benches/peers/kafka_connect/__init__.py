@@ -1,0 +1,1 @@
+"""What the executable `kafka-connect` consists of."""
