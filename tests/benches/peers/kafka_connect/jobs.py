@@ -1,7 +1,8 @@
 """What Kafka Connect is given to do: the connector of each job, and how one sees that it has come to its end.
 
-A job has the plugin it needs, `topic(variant)` or `prefix(variant)` for where its output goes, `connector(name, variant)`
-for the connector's configuration, and `ended(worker)`: the time at which all was there, in seconds since 1970, or None.
+A job has the plugin it needs, the `records` it moves and in which pieces, `connector(name, variant)` for the connector's
+configuration, `ended(worker)` for the time at which all was there, in seconds since 1970 (None while it is not), and
+`output(variant)` for where it went. `poll_s` is the time between two looks.
 """
 
 import re
@@ -39,6 +40,7 @@ class Objects:
 
     def __init__(self, options, run_id):
         self.options, self.run_id = options, run_id
+        self.flush, self.tasks = options.flush, options.tasks
         with Topics(options.bootstrap) as topics:
             held = topics.records(options.topic)
         check_topic(options, held)
@@ -90,6 +92,7 @@ class File:
 
     plugin = "s3-sink"  # Not used; the sink lies in the distribution.
     poll_s = 0.02
+    flush, tasks = None, 1  # More tasks would write over each other.
 
     def __init__(self, options, run_id):
         self.options = options
@@ -109,7 +112,7 @@ class File:
             "config": {
                 "connector.class": "org.apache.kafka.connect.file.FileStreamSinkConnector",
                 "topics": self.options.topic,
-                "tasks.max": "1",  # More would write over each other.
+                "tasks.max": str(self.tasks),
                 "value.converter": "org.apache.kafka.connect.storage.StringConverter",
                 "file": str(self.file),
             },
@@ -132,6 +135,7 @@ class Table:
 
     plugin = "debezium"
     poll_s = 0.1  # Each look is a request to the broker.
+    flush, tasks = None, 1  # Debezium knows no other number.
 
     def __init__(self, options, run_id):
         self.options, self.run_id, self.records = options, run_id, options.records
@@ -148,13 +152,15 @@ class Table:
         self.held_before = self.held()
         database = self.url.path.strip("/")
         config = {
-            "tasks.max": "1",  # Debezium knows no other number.
+            "tasks.max": str(self.tasks),
             "database.hostname": self.url.hostname,
             "database.port": str(self.url.port),
             "database.user": self.options.user,
             "database.password": self.options.password,
             "topic.prefix": self.run_id,
             "snapshot.mode": "initial_only",
+            "include.schema.changes": "false",
+            "decimal.handling.mode": "string",  # The default writes bytes in base64.
             # Rows, not changes: what a source that reads tables writes.
             "transforms": "row,topic",
             "transforms.row.type": "io.debezium.transforms.ExtractNewRecordState",
@@ -190,6 +196,8 @@ class Table:
 
     def ended(self, worker):
         self.counted = self.held() - self.held_before
+        if self.counted > self.records:
+            raise Failed(f"{self.target} got {self.counted} records from a table of {self.records} rows")
         return time.time() if self.counted >= self.records else None
 
     def held(self):
