@@ -1,8 +1,12 @@
 """The plan: which cases there are, and who takes part in each."""
 
+import kafka_to_s3
+import rows_to_kafka
+import to_delta
 from bench import Case
 from floors import FLOORS, LINES, Floor
-from kafka_to_s3 import Ottla
+from peers import peers
+from rows_to_kafka import Database
 from starting import Starting
 
 TASKS = (1, 4, 16)
@@ -11,38 +15,56 @@ FLUSHES = (10_000, 50_000, 100_000)
 # Ottla once more under another name: what differs between the two is what a difference has to exceed to mean anything.
 AGAIN = "Ottla (again)"
 
+# Where peers take part in job a, as flush.size and tasks. One of them needs as long as all of Ottla's cases together.
+BESIDE_PEERS = [(10_000, 1), (100_000, 4), (100_000, 16)]
+
 
 def plan(bench):
     """Pairs of a case and those who take part in it, in the order of a round."""
-    jobs = bench.options.jobs
+    jobs, rivals = bench.options.jobs, peers(bench)
     planned = []
-
-    def add(case, *contenders):
-        planned.append((case, [contender for contender in contenders if contender]))
-
-    if "g" in jobs or "a" in jobs:
-        wanted = FLOORS if "g" in jobs else [LINES]
-        add(Case("g", "small records", "small"), *(Floor(bench, who) for who in wanted))
+    if {"a", "g"} & set(jobs):
+        planned.append((Case("g", "small records", "small"), floors(bench)))
     if "a" in jobs:
-        for flush in FLUSHES:
-            for tasks in TASKS:
-                control = (flush, tasks) == (FLUSHES[0], TASKS[0])
-                case = s3_case(bench, "a", "small", flush, tasks)
-                add(case, Ottla(bench), control and Ottla(bench, AGAIN))
+        planned += small_records(bench, rivals)
     if {"b", "c", "g"} & set(jobs):
-        wanted = FLOORS if "g" in jobs else [LINES]
-        add(Case("g", "posts", "pin"), *(Floor(bench, who) for who in wanted))
+        planned.append((Case("g", "posts", "pin"), floors(bench)))
     if "b" in jobs:
-        for tasks in (1, 4):
-            add(s3_case(bench, "b", "pin", 10_000, tasks), Ottla(bench))
+        planned.append((s3_case(bench, "b", "pin", 10_000, 1), [kafka_to_s3.Ottla(bench), *rivals]))
+        planned.append((s3_case(bench, "b", "pin", 10_000, 4), [kafka_to_s3.Ottla(bench)]))
     if "c" in jobs:
         for transforms in ("five", "chain"):
-            add(s3_case(bench, "c", "pin", 10_000, 1, transforms), Ottla(bench))
+            planned.append((s3_case(bench, "c", "pin", 10_000, 1, transforms), [kafka_to_s3.Ottla(bench), *rivals]))
     if "d" in jobs:
-        add(Case("d", "an object for each record, 1 task", "few", 1, 1), Ottla(bench))
+        planned.append((Case("d", "an object for each record, 1 task", "few", 1, 1), [kafka_to_s3.Ottla(bench), *rivals]))
+    if "e" in jobs:
+        planned.append((Case("e", "from Kafka, 2 tasks", "row", tasks=2), [to_delta.FromKafka(bench)]))
+        planned.append((Case("e", "from Kinesis, 2 tasks", "row", tasks=2), [to_delta.FromKinesis(bench)]))
+    if "f" in jobs:
+        for kind, title in (("postgres", "PostgreSQL"), ("mariadb", "MariaDB")):
+            table = Database(bench, kind)
+            beside = [rival.reading(table) for rival in rivals]
+            contenders = [rows_to_kafka.Read(bench, table), rows_to_kafka.Ottla(bench, table), *beside]
+            planned.append((Case("f", f"from {title}", "row"), contenders))
     if "s" in jobs:
-        add(Case("s", "start and rest", "one", 1, 1), Starting(bench))
-    return [(case, contenders) for case, contenders in planned if not case.flush or bench.data.divides(case.data, case.flush)]
+        planned.append((Case("s", "start and rest", "one", 1, 1), [Starting(bench), *rivals]))
+    return [(case, who) for case, who in planned if not case.flush or bench.data.divides(case.data, case.flush)]
+
+
+def floors(bench):
+    """All of them where floors are what was asked for, else the one that ratios are taken to."""
+    return [Floor(bench, who) for who in (FLOORS if "g" in bench.options.jobs else [LINES])]
+
+
+def small_records(bench, rivals):
+    for flush in FLUSHES:
+        for tasks in TASKS:
+            contenders = [kafka_to_s3.Ottla(bench)]
+            if (flush, tasks) == (FLUSHES[0], TASKS[0]):
+                contenders.append(kafka_to_s3.Ottla(bench, AGAIN))
+            if (flush, tasks) in BESIDE_PEERS:
+                contenders += rivals
+            yield s3_case(bench, "a", "small", flush, tasks), contenders
 
 
 def s3_case(bench, job, data, flush, tasks, transforms=""):

@@ -8,13 +8,13 @@ from bench import Run
 from data import PARTITIONS, SHAPES
 from store import REGION
 
-# The same five in Kafka Connect's words are in peers/.
+# The same five stand in Kafka Connect's words in peers/kafka_connect/jobs.py.
 FIVE = """[
-    { type = "replace-field", exclude = "downloaded", renames = "index:ind" },
-    { type = "cast", spec = "ind:int32,follower_count:string" },
-    { type = "insert-field", timestamp.field = "received" },
+    { type = "replace-field", exclude = "save_location", renames = "index:ind" },
+    { type = "cast", spec = "ind:int32,downloaded:string" },
+    { type = "insert-field", timestamp.field = "ingested_at" },
     { type = "mask-field", fields = "poster_name" },
-    { type = "timestamp-converter", field = "received", target.type = "string", format = "yyyy-MM-dd HH:mm:ss" },
+    { type = "timestamp-converter", field = "ingested_at", target.type = "string", format = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'" },
 ]"""
 
 TRANSFORMS = {"": "[]", "five": FIVE, "chain": '["clean-pin"]'}

@@ -44,19 +44,19 @@ class Results:
 
 def run(bench, planned):
     results, began = Results(), time.monotonic()
-    missing = set()  # Peers that cannot be had are asked once.
+    missing = set()  # A peer that can't do something is asked once.
     for number in range(bench.options.rounds):
         for case, contenders in planned:
             # Whoever is second finds the machine warmer: every other round begins at the other end.
             for contender in contenders if number % 2 == 0 else reversed(contenders):
-                if contender.who in missing:
+                if (case, contender.who) in missing:
                     continue
                 for run in undisturbed(bench, contender, case):
                     run.round = number + 1
                     results.runs.append(run)
                     tell(bench, run)
                     if run.unavailable:
-                        missing.add(contender.who)
+                        missing.add((case, contender.who))
     results.seconds = time.monotonic() - began
     return results
 
@@ -81,7 +81,7 @@ def tell(bench, run):
         said += f"not to be had: {run.unavailable}"
     elif run.wrong:
         said += f"WRONG: {run.wrong}"
-    elif run.start_s and not run.cpu_s:
+    elif run.case.job == "s":
         said += f"start {run.start_s * 1000:.0f} ms, at rest {run.idle_mib:.0f} MiB"
     else:
         said += f"{run.per_second:>11,.0f}/s {run.cpu_s / run.records * 1e6:7.2f} µs {run.peak_mib:6.0f} MiB"

@@ -31,7 +31,7 @@ struct Args {
     /// Copies the values, a line each, into one buffer of 8 MiB per partition, which starts anew when it is full.
     #[arg(long)]
     join: bool,
-    /// Checks that the integers after the first `"FIELD":` of all values are different ones.
+    /// Counts the different integers after the first `"FIELD":` of the values, and says how many records the topic holds.
     #[arg(long, value_name = "FIELD")]
     distinct: Option<String>,
 }
@@ -52,12 +52,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         By::Poll => poll(&consumer, args.records, &mut taken)?,
         By::Batch => batches::drain(&consumer, args.records, &mut taken)?,
     }
+    let held = args.distinct.is_some().then(|| held(&consumer)).transpose()?;
     println!(
         "{}",
         serde_json::json!({
             "records": taken.records,
             "bytes": taken.bytes,
             "distinct": taken.distinct.as_ref().map(|seen| seen.count),
+            "held": held,
         })
     );
     // The program's work is done; to close the consumer in order would measure librdkafka's manners, not its speed.
@@ -79,6 +81,16 @@ fn consumer(args: &Args) -> Result<BaseConsumer, Box<dyn Error>> {
     }
     consumer.assign(&all)?;
     Ok(consumer)
+}
+
+/// How many records the topic holds.
+fn held(consumer: &BaseConsumer) -> Result<i64, Box<dyn Error>> {
+    let mut held = 0;
+    for partition in consumer.assignment()?.elements() {
+        let (low, high) = consumer.fetch_watermarks(partition.topic(), partition.partition(), PATIENCE)?;
+        held += high - low;
+    }
+    Ok(held)
 }
 
 fn poll(consumer: &BaseConsumer, records: u64, taken: &mut Taken) -> Result<(), Box<dyn Error>> {
