@@ -17,18 +17,18 @@ from .worker import Failed
 FIVE_TRANSFORMS = {
     "transforms": "replace,cast,insert,mask,time",
     "transforms.replace.type": "org.apache.kafka.connect.transforms.ReplaceField$Value",
-    "transforms.replace.exclude": "downloaded",
+    "transforms.replace.exclude": "save_location",
     "transforms.replace.renames": "index:ind",
     "transforms.cast.type": "org.apache.kafka.connect.transforms.Cast$Value",
-    "transforms.cast.spec": "ind:int32,follower_count:string",
+    "transforms.cast.spec": "ind:int32,downloaded:string",
     "transforms.insert.type": "org.apache.kafka.connect.transforms.InsertField$Value",
-    "transforms.insert.timestamp.field": "received",
+    "transforms.insert.timestamp.field": "ingested_at",
     "transforms.mask.type": "org.apache.kafka.connect.transforms.MaskField$Value",
     "transforms.mask.fields": "poster_name",
     "transforms.time.type": "org.apache.kafka.connect.transforms.TimestampConverter$Value",
-    "transforms.time.field": "received",
+    "transforms.time.field": "ingested_at",
     "transforms.time.target.type": "string",
-    "transforms.time.format": "yyyy-MM-dd HH:mm:ss",
+    "transforms.time.format": "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'",
 }
 
 
