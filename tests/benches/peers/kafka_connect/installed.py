@@ -11,7 +11,8 @@ import sys
 PEERS = pathlib.Path(__file__).resolve().parent.parent
 SERVICES = PEERS.parent.parent / "services"
 CACHE = pathlib.Path(
-    os.environ.get("OTTLA_CACHE") or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "ottla"
+    os.environ.get("OTTLA_CACHE")
+    or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "ottla"
 )
 HERE = CACHE / "benches/kafka-connect"
 
@@ -25,7 +26,9 @@ class NotInstalled(Exception):
 
 def libraries():
     """The jars of the Kafka distribution, which hold the worker, its converters and its transforms."""
-    found = sorted(path for path in (CACHE / "services").glob("kafka-*/libs") if any(path.glob("connect-runtime-*.jar")))
+    found = sorted(
+        path for path in (CACHE / "services").glob("kafka-*/libs") if any(path.glob("connect-runtime-*.jar"))
+    )
     if not found:
         raise NotInstalled("no Kafka: run tests/services/install, or `kafka-connect install`, which does that too")
     return found[-1]
@@ -33,7 +36,7 @@ def libraries():
 
 def version():
     """Of Kafka Connect: `4.3.1`."""
-    (jar, *_) = libraries().glob("connect-runtime-*.jar")
+    jar, *_ = libraries().glob("connect-runtime-*.jar")
     return jar.stem.removeprefix("connect-runtime-")
 
 
@@ -91,6 +94,8 @@ def digest(folder):
 
 
 def run(*command):
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-3000:]}")

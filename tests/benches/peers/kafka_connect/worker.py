@@ -66,7 +66,12 @@ class Worker:
         with self.log.open("wb") as log:
             self.started = time.time()
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, preexec_fn=end_with_parent
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                preexec_fn=end_with_parent,
             )
         self.pid = self.process.pid
         return self
@@ -144,7 +149,9 @@ class Worker:
             if error.code == 404:
                 raise
             said = error.read().decode(errors="replace")
-            raise Failed(f"{method} {path}: {error.code} {said[:2000]}\nthe worker's log:\n{self.end_of_log()}") from None
+            raise Failed(
+                f"{method} {path}: {error.code} {said[:2000]}\nthe worker's log:\n{self.end_of_log()}"
+            ) from None
         return json.loads(text) if text else None
 
 
