@@ -6,6 +6,9 @@ import os
 import pathlib
 import shutil
 
+# The title of the one case of job a that has no objects.
+ONE_FILE = "into one file, 1 task"
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:

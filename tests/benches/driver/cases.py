@@ -1,9 +1,10 @@
 """The plan: which cases there are, and who takes part in each."""
 
+import kafka_to_file
 import kafka_to_s3
 import rows_to_kafka
 import to_delta
-from bench import Case
+from bench import ONE_FILE, Case
 from floors import FLOORS, LINES, Floor
 from peers import peers
 from rows_to_kafka import Database
@@ -19,6 +20,10 @@ AGAIN = "Ottla (again)"
 BESIDE_PEERS = [(10_000, 1), (100_000, 4), (100_000, 16)]
 
 
+# With few records the extremes are enough to see that all works.
+SMOKE = [(10_000, 1), (50_000, 4), (100_000, 16)]
+
+
 def plan(bench):
     """Pairs of a case and those who take part in it, in the order of a round."""
     jobs, rivals = bench.options.jobs, peers(bench)
@@ -27,6 +32,7 @@ def plan(bench):
         planned.append((Case("g", "small records", "small"), floors(bench)))
     if "a" in jobs:
         planned += small_records(bench, rivals)
+        planned.append((Case("a", ONE_FILE, "small"), [kafka_to_file.Ottla(bench), *rivals]))
     if {"b", "c", "g"} & set(jobs):
         planned.append((Case("g", "posts", "pin"), floors(bench)))
     if "b" in jobs:
@@ -59,6 +65,8 @@ def floors(bench):
 def small_records(bench, rivals):
     for flush in FLUSHES:
         for tasks in TASKS:
+            if bench.options.smoke and (flush, tasks) not in SMOKE:
+                continue
             contenders = [kafka_to_s3.Ottla(bench)]
             if (flush, tasks) == (FLUSHES[0], TASKS[0]):
                 contenders.append(kafka_to_s3.Ottla(bench, AGAIN))

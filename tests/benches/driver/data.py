@@ -62,4 +62,4 @@ class Data:
 
     def divides(self, name, flush):
         """Whether every record ends up in a whole object."""
-        return self.records(name) % PARTITIONS or self.records(name) // PARTITIONS % flush == 0
+        return flush == 1 or self.records(name) % (PARTITIONS * flush) == 0

@@ -13,7 +13,7 @@ import sys
 
 import kafka_to_s3
 import rows_to_kafka
-from bench import Run
+from bench import ONE_FILE, Run
 
 HERE = pathlib.Path(__file__).resolve().parent.parent / "peers"
 
@@ -58,7 +58,8 @@ class Peer:
                 command += ["--topic", name, "--table", rows_to_kafka.TABLE, "--database", self.database.url]
                 command += ["--user", self.database.user, "--password", self.database.password]
             else:
-                command += ["--topic", bench.data.topic(case.data), "--flush", case.flush]
+                command += ["--topic", bench.data.topic(case.data)]
+                command += ["--flush", case.flush] if case.flush else []
                 command += ["--s3", bench.store.url, "--bucket", bucket.name, "--key", bench.store.key, "--secret", bench.store.secret]
             used = bench.machine.measure(command, folder / "log")
             for said in map(json.loads, used.output.splitlines()):
@@ -69,6 +70,8 @@ class Peer:
             return f"f-{self.database.kind}"
         if case.job == "s":
             return "start"
+        if case.title == ONE_FILE:
+            return "file"
         return {"five": "c5", "chain": "c-clean"}.get(case.transforms, case.job)
 
     def judged(self, case, said, used, bucket):
@@ -81,6 +84,8 @@ class Peer:
             wrong = kafka_to_s3.miscounted(self.bench, bucket, case, expected, said["prefix"], named=False)
         elif "topic" in said:
             wrong = rows_to_kafka.miscounted(self.bench, said["topic"], expected)
+        elif said.get("counted") != expected:
+            wrong = f"{said.get('counted')} records (not {expected})"
         figures = [said.get(of, 0.0) for of in ("wall_s", "cpu_s", "peak_mib", "start_s", "idle_mib")]
         if case.job == "s":
             # What it needed for its one record says nothing about records.

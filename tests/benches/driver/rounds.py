@@ -32,8 +32,12 @@ class Results:
         return statistics.median(values) if values else None
 
     def pairs(self):
-        """Cases and contenders in the order in which they first ran."""
-        return list(dict.fromkeys((run.case, run.who) for run in self.runs))
+        """Cases and contenders in the order in which they first ran, without peers that can't be had."""
+        return list(dict.fromkeys((run.case, run.who) for run in self.runs if not run.unavailable))
+
+    def missing(self):
+        """Peers that can't be had for a job: who, job and why."""
+        return list(dict.fromkeys((run.who, run.case.job, run.unavailable) for run in self.runs if run.unavailable))
 
     def cases(self, job):
         return list(dict.fromkeys(run.case for run in self.runs if run.case.job == job))

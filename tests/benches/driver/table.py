@@ -68,7 +68,7 @@ def starts(results, pairs):
 
 
 def why_not(results, case, who):
-    reasons = [run.wrong or run.unavailable for run in results.runs if run.case == case and run.who == who]
+    reasons = [run.wrong for run in results.runs if run.case == case and run.who == who]
     return next((reason.replace("\n", " ").replace("|", "/")[:200] for reason in reasons if reason), "not run")
 
 
@@ -94,6 +94,12 @@ def remarks(results):
             f"\n\\* Other programs used more than {DISTURBED} cores meanwhile, in this run and in all its repetitions: "
             "not a figure to keep.\n"
         )
+    reasons = {}
+    for who, job, why in results.missing():
+        reasons.setdefault((who, why), []).append(job)
+    if reasons:
+        text += "\nNot to be had:\n\n"
+        text += "".join(f"- {who} (jobs {', '.join(dict.fromkeys(jobs))}): {why}\n" for (who, why), jobs in reasons.items())
     wrong = results.wrong
     if wrong:
         text += "\nWrong outcomes, which count nowhere:\n\n"

@@ -77,7 +77,8 @@ async fn make_topic(args: &Args) -> Result<(), Box<dyn Error>> {
 fn produce(args: &Args) -> Result<u64, Box<dyn Error>> {
     let producer: ThreadedProducer<EndOnFailure> = ClientConfig::new()
         .set("bootstrap.servers", &args.bootstrap)
-        .set("acks", "1")
+        // Keeps the order where a first request comes too early for a new topic and is sent once more.
+        .set("enable.idempotence", "true")
         .set("linger.ms", "20")
         .set("batch.size", "1000000")
         .set("batch.num.messages", "10000")
@@ -165,7 +166,7 @@ fn pin(to: &mut String, number: u64, random: &mut StdRng) {
     match blank {
         true => to.push_str("No description available Story format"),
         false => {
-            words(to, random.random_range(22..42), random);
+            words(to, random.random_range(15..34), random);
             to.push('…');
         }
     }
