@@ -2,6 +2,7 @@
 //!
 //! Two stores implement it: [`s3`] and [`folder`]. The simulation in `tests/` brings a third, which fails on purpose.
 
+mod body;
 pub mod folder;
 pub mod s3;
 
@@ -10,6 +11,9 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ottla_api::prelude::*;
+
+pub use body::Body;
+pub(crate) use body::Frames;
 
 /// An object to be created.
 #[derive(Debug, Clone)]
@@ -58,7 +62,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     }
 
     /// Creates an object at once, or not at all.
-    async fn create(&self, object: &NewObject, body: Bytes) -> Result<Outcome>;
+    async fn create(&self, object: &NewObject, body: Body) -> Result<Outcome>;
 
     /// Starts an object that comes in parts. Nothing is visible until it is complete.
     fn create_in_parts(&self, object: &NewObject) -> Box<dyn MultipartUpload>;
@@ -77,11 +81,11 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 #[async_trait]
 pub trait MultipartUpload: Send {
     /// Adds a part. After a retriable error the same part is given again. `Contested` means that the upload is gone.
-    async fn part(&mut self, body: Bytes) -> Result<Outcome>;
+    async fn part(&mut self, body: Body) -> Result<Outcome>;
 
     /// Adds the last part, which is never empty, and makes the object of all parts, or nothing. After a retriable error
     /// the same rest is given again.
-    async fn finish(&mut self, rest: Bytes) -> Result<Outcome>;
+    async fn finish(&mut self, rest: Body) -> Result<Outcome>;
 
     /// Throws the parts away, as far as the store can be reached. What stays is for the bucket's lifecycle rules.
     async fn abort(&mut self);
@@ -108,7 +112,7 @@ pub async fn probe(store: &dyn ObjectStore, key: &str) -> Result<Conditional> {
         last: None,
         records: None,
     };
-    let attempt = async || store.create(&object(), Bytes::from_static(TEXT)).await;
+    let attempt = async || store.create(&object(), Bytes::from_static(TEXT).into()).await;
     if attempt().await? == Outcome::Contested {
         return Ok(Conditional::Refused);
     }

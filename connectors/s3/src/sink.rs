@@ -27,6 +27,13 @@ use crate::writer::{Line, Offer, Rules, Writer};
 
 /// How many requests of one task are under way at once: enough to hide the store's latency behind that of others.
 const REQUESTS_MAX: usize = 16;
+/// The smallest part that S3 takes, other than the last one of an object.
+const PART_SIZE_MIN: usize = 5 * 1024 * 1024;
+/// Parts of this size go ahead, whatever `s3.part.size` says, while the sinks of this process hold more than so much.
+const EARLY_PARTS_FROM: usize = 32 * 1024 * 1024;
+/// While they hold more than this, a partition with as much as such a part waits for its uploads before it takes more:
+/// sixteen of them stay below 80 MiB.
+const TIGHT_FROM: usize = 64 * 1024 * 1024;
 /// How long a call waits for an uploader to show a sign of life before it returns to the runtime, which may have to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long `flush(Closing)` waits for uploads in progress. What is not done by then is done by the next owner.
@@ -110,6 +117,9 @@ impl S3SinkTask {
                 flush_size: config.flush_size,
                 rotate_interval: (config.rotate_interval > 0).then_some(config.rotate_interval),
                 part_size: config.part_size,
+                part_size_min: PART_SIZE_MIN.min(config.part_size),
+                early_parts_from: EARLY_PARTS_FROM,
+                tight_from: TIGHT_FROM,
                 recovery: !client::fault_overwrite(),
             }),
             schedule: (config.rotate_schedule_interval > 0).then(|| Schedule {
@@ -151,7 +161,9 @@ impl S3SinkTask {
     #[doc(hidden)]
     #[must_use]
     pub fn with_part_size(mut self, part_size: usize) -> Self {
-        Arc::get_mut(&mut self.rules).expect("no partition is open yet").part_size = part_size;
+        let rules = Arc::get_mut(&mut self.rules).expect("no partition is open yet");
+        rules.part_size = part_size;
+        rules.part_size_min = rules.part_size_min.min(part_size);
         self
     }
 
@@ -268,14 +280,30 @@ impl S3SinkTask {
 
     /// Waits until nothing that was ended waits for its upload.
     async fn drain(&mut self) -> Result<()> {
+        self.drain_while(Writer::is_uploading).await
+    }
+
+    async fn drain_while(&mut self, waits: impl Fn(&Writer) -> bool) -> Result<()> {
         self.absorb();
         loop {
             self.check_uploads(None).await?;
-            if !self.partitions.values().any(|found| found.writer.is_uploading()) {
+            if !self.partitions.values().any(|found| waits(&found.writer)) {
                 return Ok(());
             }
             self.absorb_next().await?;
         }
+    }
+
+    /// Frees memory by the gentlest means that frees any: by waiting for what is on its way, by sending parts ahead, and
+    /// only then by ending objects short of `flush.size`. The runtime calls again where that was not enough.
+    async fn relieve(&mut self) -> Result<()> {
+        if !self.partitions.values().any(|found| found.writer.is_sending()) {
+            let sent = self.partitions.values_mut().map(|found| found.writer.send_parts());
+            if !sent.fold(false, |any, sent| any | sent) {
+                self.cut_largest();
+            }
+        }
+        self.drain_while(Writer::is_sending).await
     }
 
     /// As [`drain`](Self::drain), for a while, and leaving out what fails.
@@ -353,6 +381,15 @@ impl S3SinkTask {
 
     /// Offers one record until it is taken. False where the partition began anew meanwhile.
     async fn offer(&mut self, partition: &TopicPartition, id: u64, record: &SinkRecord) -> Result<bool> {
+        self.line.clear();
+        let mut text = std::mem::take(&mut self.line);
+        let line = Line::render(record, &self.write_options, &mut text);
+        let taken = self.offer_line(partition, id, &line).await;
+        self.line = text;
+        taken
+    }
+
+    async fn offer_line(&mut self, partition: &TopicPartition, id: u64, line: &Line<'_>) -> Result<bool> {
         loop {
             let Some(found) = self.partitions.get_mut(partition).filter(|found| found.id == id) else {
                 return Ok(false);
@@ -365,14 +402,7 @@ impl S3SinkTask {
                 }
                 continue;
             }
-            let line = Line {
-                topic: &record.record.topic,
-                offset: record.offset(),
-                timestamp: record.record.timestamp,
-                schema: record.record.value.schema(),
-                text: &self.line,
-            };
-            let look = match found.writer.offer(&line).map_err(|error| error.with("store", self.store.location("")))? {
+            let look = match found.writer.offer(line).map_err(|error| error.with("store", self.store.location("")))? {
                 Offer::Taken => return Ok(true),
                 Offer::Adopted { records } => {
                     let context = &self.running().context;
@@ -384,7 +414,7 @@ impl S3SinkTask {
             };
             let read = self.store.read(&look.key, look.from, look.length).await;
             let chunk = read.map_err(|error| error.with("object", &look.key))?;
-            if !found.writer.looked(&line, look, chunk) {
+            if !found.writer.looked(line, look, chunk) {
                 self.begin_anew(partition);
                 return Ok(false);
             }
@@ -437,19 +467,20 @@ impl SinkTask for S3SinkTask {
             self.check_rewound(batch)?;
         }
         self.rotate_by_clock();
-        for record in &batch.records {
-            // After an error the same batch comes again; what was taken then is known by its offset.
-            match self.partitions.get(partition) {
-                Some(found) if found.id == id && found.writer.next() > record.offset() => continue,
-                Some(found) if found.id == id => {}
+        // After an error the same batch comes again; what was taken then is known by its offset.
+        let position = self.partitions.get(partition).map_or(0, |found| found.writer.next());
+        let mut records = batch.records_from(position);
+        loop {
+            let Some(found) = self.partitions.get_mut(partition).filter(|found| found.id == id) else {
                 // The partition begins anew, and this batch comes again from the frontier on.
-                _ => return Ok(()),
-            }
+                return Ok(());
+            };
+            records = &records[found.writer.take_run(records, &self.write_options, &mut self.line)..];
+            // What is left begins with a record that needs a closer look.
+            let Some((record, rest)) = records.split_first() else { break };
+            records = rest;
             match self.refusal(partition, record)? {
                 None => {
-                    self.line.clear();
-                    record.record.value.write_json(&self.write_options, &mut self.line);
-                    self.line.push(b'\n');
                     if !self.offer(partition, id, record).await? {
                         return Ok(());
                     }
@@ -475,10 +506,7 @@ impl SinkTask for S3SinkTask {
         self.absorb();
         match reason {
             FlushReason::Interval => self.check_uploads(None).await?,
-            FlushReason::Pressure => {
-                self.cut_largest();
-                self.drain().await?;
-            }
+            FlushReason::Pressure => self.relieve().await?,
             FlushReason::Closing => self.drain_for_closing().await,
             FlushReason::CaughtUp => {
                 self.partitions.values_mut().for_each(|found| found.writer.cut());

@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ottla_api::prelude::*;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::client::{MultipartUpload, NewObject, ObjectStore, Outcome};
+use crate::client::{Body, MultipartUpload, NewObject, ObjectStore, Outcome};
 
 /// First pause after a failed upload; it doubles up to the configured longest one.
 const BACKOFF_INITIAL: Duration = Duration::from_millis(100);
@@ -25,7 +24,13 @@ const ABORT_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) enum Command {
     /// A full part of an object that is still being filled.
-    Part { file: u64, object: NewObject, body: Bytes },
+    Part {
+        file: u64,
+        object: NewObject,
+        body: Body,
+        /// What `body` takes in memory.
+        held: usize,
+    },
     /// The rest of an object, after which it is to exist.
     Finish(Finish),
 }
@@ -36,7 +41,7 @@ pub(crate) struct Finish {
     pub(crate) file: u64,
     pub(crate) object: NewObject,
     /// What no part has carried yet.
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     /// True where parts went ahead.
     pub(crate) in_parts: bool,
     /// Length of the whole object.
@@ -155,8 +160,13 @@ async fn work(
             }
         };
         match (outcome, command) {
-            (Outcome::Created, Command::Part { body, .. }) => tell(What::PartStored { held: body.len() }),
-            (Outcome::Created, Command::Finish(finish)) => {
+            (Outcome::Created, Command::Part { body, held, .. }) => {
+                // Its memory is back before anybody hears of it.
+                drop(body);
+                tell(What::PartStored { held });
+            }
+            (Outcome::Created, Command::Finish(mut finish)) => {
+                finish.body = Body::default();
                 uploads.remove(&finish.file);
                 tell(What::Created(Box::new(finish)));
             }
@@ -175,7 +185,7 @@ async fn attempt(
     let _permit = surroundings.permits.acquire().await.expect("the semaphore is never closed");
     let store = &surroundings.store;
     let result = match command {
-        Command::Part { file, object, body } => {
+        Command::Part { file, object, body, .. } => {
             uploads.entry(*file).or_insert_with(|| store.create_in_parts(object)).part(body.clone()).await
         }
         Command::Finish(finish) if finish.in_parts => {

@@ -13,7 +13,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use bytes::Bytes;
 use ottla_api::prelude::*;
 use ottla_connector_s3::client::s3::S3Store;
-use ottla_connector_s3::client::{Conditional, NewObject, ObjectStore, Outcome, probe};
+use ottla_connector_s3::client::{Body, Conditional, NewObject, ObjectStore, Outcome, probe};
 use ottla_connector_s3::{S3SinkConfig, S3SinkConnector, S3SinkTask};
 use ottla_testkit::harness::{SinkHarness, sink_batch, sink_value};
 use ottla_testkit::sink_suite::SinkSuite;
@@ -102,10 +102,19 @@ async fn objects_are_created_once_and_recognized_by_their_maker() {
 
     let key = "topics/a/partition=0/a+0+0000000000.json";
     assert!(store.read(key, 0, 10).await.unwrap().is_none());
-    assert_eq!(store.create(&object(key, "one"), Bytes::from_static(b"first\n")).await.unwrap(), Outcome::Created);
-    assert_eq!(store.create(&object(key, "two"), Bytes::from_static(b"other\n")).await.unwrap(), Outcome::Contested);
+    assert_eq!(
+        store.create(&object(key, "one"), Bytes::from_static(b"first\n").into()).await.unwrap(),
+        Outcome::Created
+    );
+    assert_eq!(
+        store.create(&object(key, "two"), Bytes::from_static(b"other\n").into()).await.unwrap(),
+        Outcome::Contested
+    );
     // The repetition of a request whose answer was lost.
-    assert_eq!(store.create(&object(key, "one"), Bytes::from_static(b"first\n")).await.unwrap(), Outcome::Created);
+    assert_eq!(
+        store.create(&object(key, "one"), Bytes::from_static(b"first\n").into()).await.unwrap(),
+        Outcome::Created
+    );
     let chunk = store.read(key, 2, 3).await.unwrap().unwrap();
     assert_eq!((chunk.bytes.as_ref(), chunk.total), (b"rst".as_slice(), 6));
     assert_eq!(store.read(key, 0, 1 << 20).await.unwrap().unwrap().bytes.as_ref(), b"first\n");
@@ -122,14 +131,14 @@ async fn objects_in_parts_are_created_once() {
     let Some(live) = Live::find() else { return };
     let bucket = live.make_bucket("parts").await;
     let store = live.store(&bucket, &[]);
-    let part = Bytes::from(vec![b'x'; 5 * 1024 * 1024]);
+    let part: Body = Bytes::from(vec![b'x'; 5 * 1024 * 1024]).into();
     let (mut one, mut other) = (store.create_in_parts(&object("k", "one")), store.create_in_parts(&object("k", "two")));
     for upload in [&mut one, &mut other] {
         assert_eq!(upload.part(part.clone()).await.unwrap(), Outcome::Created);
     }
     assert!(store.read("k", 0, 1).await.unwrap().is_none());
-    assert_eq!(one.finish(Bytes::from_static(b"end")).await.unwrap(), Outcome::Created);
-    assert_eq!(other.finish(Bytes::from_static(b"END")).await.unwrap(), Outcome::Contested);
+    assert_eq!(one.finish(Bytes::from_static(b"end").into()).await.unwrap(), Outcome::Created);
+    assert_eq!(other.finish(Bytes::from_static(b"END").into()).await.unwrap(), Outcome::Contested);
     let chunk = store.read("k", 5 * 1024 * 1024, 100).await.unwrap().unwrap();
     assert_eq!((chunk.bytes.as_ref(), chunk.total), (b"end".as_slice(), 5 * 1024 * 1024 + 3));
 
@@ -147,13 +156,13 @@ async fn an_upload_that_somebody_threw_away_is_begun_anew() {
     let bucket = live.make_bucket("gone").await;
     let store = live.store(&bucket, &[]);
     let mut upload = store.create_in_parts(&object("k", "one"));
-    upload.part(Bytes::from(vec![b'x'; 5 * 1024 * 1024])).await.unwrap();
+    upload.part(Bytes::from(vec![b'x'; 5 * 1024 * 1024]).into()).await.unwrap();
     let uploads = live.client.list_multipart_uploads().bucket(&bucket).prefix("k").send().await.unwrap();
     for found in uploads.uploads() {
         let request = live.client.abort_multipart_upload().bucket(&bucket).key("k");
         request.upload_id(found.upload_id().unwrap()).send().await.unwrap();
     }
-    assert_eq!(upload.finish(Bytes::from_static(b"end")).await.unwrap(), Outcome::Contested);
+    assert_eq!(upload.finish(Bytes::from_static(b"end").into()).await.unwrap(), Outcome::Contested);
 }
 
 #[tokio::test]

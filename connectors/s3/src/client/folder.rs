@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use ottla_api::prelude::*;
 
-use super::{Chunk, MultipartUpload, NewObject, ObjectStore, Outcome, fault_overwrite};
+use super::{Body, Chunk, MultipartUpload, NewObject, ObjectStore, Outcome, fault_overwrite};
 use crate::error::from_io;
 
 /// Where unfinished objects lie inside the bucket.
@@ -54,7 +53,7 @@ impl ObjectStore for FolderStore {
         .await
     }
 
-    async fn create(&self, object: &NewObject, body: Bytes) -> Result<Outcome> {
+    async fn create(&self, object: &NewObject, body: Body) -> Result<Outcome> {
         let (temporary, target) = (self.temporary_folder(), self.object_path(&object.key));
         blocking(move || {
             let mut file = TemporaryFile::new(&temporary)?;
@@ -104,9 +103,9 @@ struct FolderUpload {
 
 #[async_trait]
 impl MultipartUpload for FolderUpload {
-    async fn part(&mut self, body: Bytes) -> Result<Outcome> {
+    async fn part(&mut self, body: Body) -> Result<Outcome> {
         let (folder, file, at) = (self.folder.clone(), self.file.take(), self.length);
-        let part_length = body.len() as u64;
+        let part_length = body.len();
         let (file, result) = blocking(move || {
             let mut file = match file {
                 Some(file) => file,
@@ -122,7 +121,7 @@ impl MultipartUpload for FolderUpload {
         Ok(Outcome::Created)
     }
 
-    async fn finish(&mut self, rest: Bytes) -> Result<Outcome> {
+    async fn finish(&mut self, rest: Body) -> Result<Outcome> {
         // Gone after an earlier attempt: whether that one linked the object is for the store to say.
         let Some(mut file) = self.file.take() else { return Ok(Outcome::Contested) };
         let (target, at) = (self.target.clone(), self.length);
@@ -162,10 +161,10 @@ impl TemporaryFile {
         Ok(Self { path, file })
     }
 
-    fn write_at(&mut self, position: u64, bytes: &[u8]) -> Result<()> {
+    fn write_at(&mut self, position: u64, body: &Body) -> Result<()> {
         self.file
             .seek(SeekFrom::Start(position))
-            .and_then(|_| self.file.write_all(bytes))
+            .and_then(|_| body.pieces().iter().try_for_each(|piece| self.file.write_all(piece)))
             .map_err(|error| from_io(error, "write a temporary file", &self.path))
     }
 
@@ -246,11 +245,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::client::{Conditional, probe};
 
     fn object(key: &str) -> NewObject {
         NewObject { key: key.to_owned(), attempt: "a".to_owned(), first: 0, last: Some(0), records: Some(1) }
+    }
+
+    fn bytes(bytes: &'static [u8]) -> Body {
+        Bytes::from_static(bytes).into()
     }
 
     fn files(folder: &Path) -> usize {
@@ -264,8 +269,8 @@ mod tests {
         store.open().await.unwrap();
         let object = object("topics/a/partition=0/a+0+0000000000.json");
         assert!(store.read(&object.key, 0, 10).await.unwrap().is_none());
-        assert_eq!(store.create(&object, Bytes::from_static(b"first\n")).await.unwrap(), Outcome::Created);
-        assert_eq!(store.create(&object, Bytes::from_static(b"second\n")).await.unwrap(), Outcome::Contested);
+        assert_eq!(store.create(&object, bytes(b"first\n")).await.unwrap(), Outcome::Created);
+        assert_eq!(store.create(&object, bytes(b"second\n")).await.unwrap(), Outcome::Contested);
 
         let chunk = store.read(&object.key, 2, 3).await.unwrap().unwrap();
         assert_eq!((chunk.bytes.as_ref(), chunk.total), (b"rst".as_slice(), 6));
@@ -282,15 +287,15 @@ mod tests {
         let object = object("a/b.json");
         let (mut one, mut other) = (store.create_in_parts(&object), store.create_in_parts(&object));
         for upload in [&mut one, &mut other] {
-            upload.part(Bytes::from_static(b"abc")).await.unwrap();
+            upload.part(bytes(b"abc")).await.unwrap();
         }
         assert!(store.read("a/b.json", 0, 1).await.unwrap().is_none());
-        assert_eq!(one.finish(Bytes::from_static(b"def")).await.unwrap(), Outcome::Created);
-        assert_eq!(other.finish(Bytes::from_static(b"def")).await.unwrap(), Outcome::Contested);
+        assert_eq!(one.finish(bytes(b"def")).await.unwrap(), Outcome::Created);
+        assert_eq!(other.finish(bytes(b"def")).await.unwrap(), Outcome::Contested);
         assert_eq!(store.read("a/b.json", 0, 9).await.unwrap().unwrap().bytes.as_ref(), b"abcdef");
 
         let mut dropped = store.create_in_parts(&object);
-        dropped.part(Bytes::from_static(b"x")).await.unwrap();
+        dropped.part(bytes(b"x")).await.unwrap();
         dropped.abort().await;
         assert_eq!(files(&folder.path().join("lake/.ottla-tmp")), 0);
     }

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use ottla_api::prelude::*;
 use tokio::sync::OnceCell;
 
-use super::{Chunk, MultipartUpload, NewObject, ObjectStore, Outcome, fault_overwrite};
+use super::{Body, Chunk, MultipartUpload, NewObject, ObjectStore, Outcome, fault_overwrite};
 use crate::config::{Encryption, S3SinkConfig, StoreUrl};
 use crate::error::{Place, S3Failure, from_s3};
 
@@ -110,7 +110,7 @@ fn only_if_absent() -> Option<String> {
 
 #[async_trait]
 impl ObjectStore for S3Store {
-    async fn create(&self, object: &NewObject, body: Bytes) -> Result<Outcome> {
+    async fn create(&self, object: &NewObject, body: Body) -> Result<Outcome> {
         let mut request = self
             .client()
             .await
@@ -121,7 +121,7 @@ impl ObjectStore for S3Store {
             .set_acl(self.acl())
             .set_server_side_encryption(self.encryption())
             .set_ssekms_key_id(self.config.kms_key_id.clone())
-            .body(ByteStream::from(body));
+            .body(ByteStream::from(body.to_bytes()));
         for (name, value) in Self::metadata(object) {
             request = request.metadata(name, value);
         }
@@ -235,7 +235,7 @@ impl S3Upload {
 
 #[async_trait]
 impl MultipartUpload for S3Upload {
-    async fn part(&mut self, body: Bytes) -> Result<Outcome> {
+    async fn part(&mut self, body: Body) -> Result<Outcome> {
         let id = self.begin().await?;
         let number = i32::try_from(self.parts.len() + 1).expect("at most 10,000 parts");
         let store = &self.store;
@@ -247,7 +247,7 @@ impl MultipartUpload for S3Upload {
             .key(&self.object.key)
             .upload_id(id)
             .part_number(number)
-            .body(ByteStream::from(body));
+            .body(ByteStream::from(body.to_bytes()));
         match request.send().await {
             Ok(stored) => {
                 let part = CompletedPart::builder().part_number(number).set_e_tag(stored.e_tag().map(str::to_owned));
@@ -261,7 +261,7 @@ impl MultipartUpload for S3Upload {
         }
     }
 
-    async fn finish(&mut self, rest: Bytes) -> Result<Outcome> {
+    async fn finish(&mut self, rest: Body) -> Result<Outcome> {
         if !self.rest_stored {
             if self.part(rest).await? == Outcome::Contested {
                 return Ok(Outcome::Contested);

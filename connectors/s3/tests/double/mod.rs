@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use ottla_api::prelude::*;
-use ottla_connector_s3::client::{Chunk, MultipartUpload, NewObject, ObjectStore, Outcome};
+use ottla_connector_s3::client::{Body, Chunk, MultipartUpload, NewObject, ObjectStore, Outcome};
 use ottla_testkit::fault::{Fault, Random};
 
 /// How a store behaves.
@@ -122,9 +122,9 @@ impl Double {
 
 #[async_trait]
 impl ObjectStore for Double {
-    async fn create(&self, object: &NewObject, body: Bytes) -> Result<Outcome> {
+    async fn create(&self, object: &NewObject, body: Body) -> Result<Outcome> {
         self.before("before create").await?;
-        let outcome = self.apply(object, body);
+        let outcome = self.apply(object, body.to_bytes());
         self.after("after create").await?;
         Ok(outcome)
     }
@@ -170,17 +170,18 @@ struct Parts {
 
 #[async_trait]
 impl MultipartUpload for Parts {
-    async fn part(&mut self, body: Bytes) -> Result<Outcome> {
+    async fn part(&mut self, body: Body) -> Result<Outcome> {
         self.store.before("before part").await?;
         self.store.after("after part").await?;
-        self.parts.push(body);
+        self.parts.push(body.to_bytes());
         Ok(Outcome::Created)
     }
 
-    async fn finish(&mut self, rest: Bytes) -> Result<Outcome> {
+    async fn finish(&mut self, rest: Body) -> Result<Outcome> {
         self.store.before("before complete").await?;
         assert!(!rest.is_empty(), "the last part is never empty");
-        let outcome = self.store.apply(&self.object, [self.parts.concat().as_slice(), &rest].concat().into());
+        let outcome =
+            self.store.apply(&self.object, [self.parts.concat().as_slice(), &rest.to_bytes()].concat().into());
         self.store.after("after complete").await?;
         Ok(outcome)
     }
