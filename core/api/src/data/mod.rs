@@ -5,8 +5,10 @@
 //! number that neither an `i64` nor an `f64` holds exactly is kept as it was written ([`Value::Number`]).
 
 pub mod json;
+mod name;
 mod schema;
 mod value;
 
+pub use name::Name;
 pub use schema::{Field, Schema, SchemaBuilder, SchemaType, logical};
 pub use value::{Decimal, Map, Struct, Value};

@@ -1,10 +1,13 @@
 //! Values: one item of data, with or without a schema.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::name::Name;
 use super::schema::{Schema, SchemaType, logical};
 use crate::error::{Error, Result};
 
@@ -57,11 +60,13 @@ pub enum Value {
 
 impl Value {
     /// True for [`Value::Null`].
+    #[inline]
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
     }
 
     /// The value as text, where it is text.
+    #[inline]
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -70,6 +75,7 @@ impl Value {
     }
 
     /// The value as an integer, where it is one of any width (logical types are not).
+    #[inline]
     pub fn as_i64(&self) -> Option<i64> {
         match *self {
             Self::Int8(n) => Some(n.into()),
@@ -91,6 +97,7 @@ impl Value {
     }
 
     /// The fields, where the value is a [`Map`].
+    #[inline]
     pub fn as_map(&self) -> Option<&Map> {
         match self {
             Self::Map(map) => Some(map),
@@ -99,6 +106,7 @@ impl Value {
     }
 
     /// The field `name` of a map or struct; nothing for other values and unknown names.
+    #[inline]
     pub fn field(&self, name: &str) -> Option<&Value> {
         match self {
             Self::Map(map) => map.get(name),
@@ -157,7 +165,7 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 ///
 /// A list, not a hash table: records have a dozen fields, where walking beats hashing, and the order is the point.
 #[derive(Clone, PartialEq, Default)]
-pub struct Map(Vec<(String, Value)>);
+pub struct Map(Vec<(Name, Value)>);
 
 impl Map {
     /// No fields.
@@ -166,27 +174,32 @@ impl Map {
     }
 
     /// No fields, with room for `capacity` of them.
+    #[inline]
     pub fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
 
     /// The value of field `name`.
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value)
     }
 
     /// The value of field `name`, to change in place.
+    #[inline]
     pub fn get_mut(&mut self, name: &str) -> Option<&mut Value> {
         self.0.iter_mut().find(|(field, _)| field == name).map(|(_, value)| value)
     }
 
     /// True where there is a field `name`, null or not.
+    #[inline]
     pub fn contains(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
     /// Sets field `name`: in its place where it exists, at the end where not. Returns what was there.
-    pub fn insert(&mut self, name: impl Into<String> + AsRef<str>, value: impl Into<Value>) -> Option<Value> {
+    #[inline]
+    pub fn insert(&mut self, name: impl Into<Name> + AsRef<str>, value: impl Into<Value>) -> Option<Value> {
         match self.get_mut(name.as_ref()) {
             Some(place) => Some(std::mem::replace(place, value.into())),
             None => {
@@ -197,7 +210,8 @@ impl Map {
     }
 
     /// Appends without looking for the name, for a caller that knows that it is new.
-    pub fn push(&mut self, name: impl Into<String>, value: impl Into<Value>) {
+    #[inline]
+    pub fn push(&mut self, name: impl Into<Name>, value: impl Into<Value>) {
         self.0.push((name.into(), value.into()));
     }
 
@@ -208,13 +222,38 @@ impl Map {
     }
 
     /// The fields in order.
+    #[inline]
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &Value)> + ExactSizeIterator {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
     /// The fields in order, to change in place.
+    #[inline]
     pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (&str, &mut Value)> + ExactSizeIterator {
         self.0.iter_mut().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// The fields as the list that they are, for a caller that keeps places in it, renames, or reorders. Two fields of one
+    /// name must not remain.
+    #[inline]
+    pub fn fields_mut(&mut self) -> &mut Vec<(Name, Value)> {
+        &mut self.0
+    }
+
+    /// Of fields with one name keeps the last value, in the place of the first.
+    pub(crate) fn keep_last(&mut self) {
+        let mut places: HashMap<Name, usize> = HashMap::with_capacity(self.0.len());
+        let mut kept: Vec<(Name, Value)> = Vec::with_capacity(self.0.len());
+        for (name, value) in std::mem::take(&mut self.0) {
+            match places.entry(name) {
+                Entry::Occupied(place) => kept[*place.get()].1 = value,
+                Entry::Vacant(place) => {
+                    kept.push((place.key().clone(), value));
+                    place.insert(kept.len() - 1);
+                }
+            }
+        }
+        self.0 = kept;
     }
 
     /// Keeps the fields for which `keep` says so.
@@ -223,11 +262,13 @@ impl Map {
     }
 
     /// How many fields there are.
+    #[inline]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
     /// True where there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -239,15 +280,15 @@ impl fmt::Debug for Map {
     }
 }
 
-impl FromIterator<(String, Value)> for Map {
-    fn from_iter<I: IntoIterator<Item = (String, Value)>>(fields: I) -> Self {
-        Self(fields.into_iter().collect())
+impl<N: Into<Name>> FromIterator<(N, Value)> for Map {
+    fn from_iter<I: IntoIterator<Item = (N, Value)>>(fields: I) -> Self {
+        Self(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
 }
 
 impl IntoIterator for Map {
-    type Item = (String, Value);
-    type IntoIter = std::vec::IntoIter<(String, Value)>;
+    type Item = (Name, Value);
+    type IntoIter = std::vec::IntoIter<(Name, Value)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()

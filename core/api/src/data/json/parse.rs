@@ -1,0 +1,178 @@
+//! JSON text into a tree.
+
+use super::names::{self, Names};
+use super::number;
+use super::scan::{block, escape, is_space, plain_end, unescape};
+use super::{DEPTH_MAX, mistake};
+use crate::data::{Map, Name, Value};
+use crate::error::Result;
+
+/// How many fields a map has room for from the start: most records have no more.
+const USUAL_FIELDS: usize = 12;
+
+/// Parses one JSON value.
+///
+/// Integers become `Int64` where they fit; other numbers become `Float64` where its shortest text is the text that was
+/// written, and stay text ([`Value::Number`]) where not. Of two fields with one name the last wins, in the place of the
+/// first.
+///
+/// # Errors
+///
+/// [`ErrorKind::PoisonRecord`](crate::ErrorKind::PoisonRecord) with the byte position of the first mistake.
+pub fn parse(text: &[u8]) -> Result<Value> {
+    let value = simdutf8::basic::from_utf8(text).ok().and_then(|text| Parser { text, at: 0, depth: 0 }.document());
+    value.ok_or_else(|| mistake::find(text))
+}
+
+/// Where a parser stands. Its steps answer nothing where the text is not JSON, as those of the walk that compacts.
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn document(mut self) -> Option<Value> {
+        self.space();
+        let value = self.value()?;
+        self.space();
+        (self.at == self.text.len()).then_some(value)
+    }
+
+    #[inline(always)]
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    #[inline(always)]
+    fn space(&mut self) {
+        while self.peek().is_some_and(is_space) {
+            self.at += 1;
+        }
+    }
+
+    fn value(&mut self) -> Option<Value> {
+        match self.peek()? {
+            b'"' => {
+                let (inside, escaped) = self.string()?;
+                Some(Value::String(if escaped { unescape(inside) } else { inside.to_owned() }))
+            }
+            b'{' => self.object(),
+            b'[' => self.array(),
+            b't' => self.word(b"true", Value::Boolean(true)),
+            b'f' => self.word(b"false", Value::Boolean(false)),
+            b'n' => self.word(b"null", Value::Null),
+            _ => {
+                let (value, end) = number::read(self.text, self.at)?;
+                self.at = end;
+                Some(value)
+            }
+        }
+    }
+
+    fn enter(&mut self) -> Option<()> {
+        self.at += 1;
+        self.depth += 1;
+        self.space();
+        (self.depth <= DEPTH_MAX).then_some(())
+    }
+
+    fn leave(&mut self, value: Value) -> Option<Value> {
+        self.at += 1;
+        self.depth -= 1;
+        Some(value)
+    }
+
+    fn object(&mut self) -> Option<Value> {
+        self.enter()?;
+        if self.peek()? == b'}' {
+            return self.leave(Value::Map(Map::new()));
+        }
+        let mut map = Map::with_capacity(USUAL_FIELDS);
+        let mut names = Names::new();
+        loop {
+            let (name, repeats) = self.name(&mut names)?;
+            self.space();
+            if self.peek()? != b':' {
+                return None;
+            }
+            self.at += 1;
+            self.space();
+            let value = self.value()?;
+            if repeats {
+                map.insert(name, value);
+            } else {
+                map.push(name, value);
+            }
+            self.space();
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => {
+                    if names.repeat() {
+                        map.keep_last();
+                    }
+                    return self.leave(Value::Map(map));
+                }
+                _ => return None,
+            }
+            self.space();
+        }
+    }
+
+    /// Reads a field's name; true where the object may have had it before.
+    #[inline(always)]
+    fn name(&mut self, names: &mut Names) -> Option<(Name, bool)> {
+        let (inside, escaped) = self.string()?;
+        if !escaped {
+            let end = self.at - 1;
+            let repeats = names.add(names::hash(self.text.as_bytes(), end - inside.len(), end));
+            return Some((Name::from(inside), repeats));
+        }
+        let name = unescape(inside);
+        let repeats = names.add(names::hash(name.as_bytes(), 0, name.len()));
+        Some((Name::from(name), repeats))
+    }
+
+    fn array(&mut self) -> Option<Value> {
+        self.enter()?;
+        let mut items = Vec::new();
+        if self.peek()? == b']' {
+            return self.leave(Value::Array(items));
+        }
+        loop {
+            items.push(self.value()?);
+            self.space();
+            match self.peek()? {
+                b',' => self.at += 1,
+                b']' => return self.leave(Value::Array(items)),
+                _ => return None,
+            }
+            self.space();
+        }
+    }
+
+    fn word<const N: usize>(&mut self, word: &[u8; N], value: Value) -> Option<Value> {
+        (block(self.text.as_bytes(), self.at)? == word).then(|| {
+            self.at += N;
+            value
+        })
+    }
+
+    /// The inside of a string as it is written, and whether it holds escapes.
+    #[inline(always)]
+    fn string(&mut self) -> Option<(&'a str, bool)> {
+        if self.peek()? != b'"' {
+            return None;
+        }
+        let start = self.at + 1;
+        let mut escaped = false;
+        self.at = plain_end(self.text.as_bytes(), start);
+        while self.peek()? != b'"' {
+            let (end, _) = escape(self.text.as_bytes(), self.at)?;
+            escaped = true;
+            self.at = plain_end(self.text.as_bytes(), end);
+        }
+        self.at += 1;
+        Some((&self.text[start..self.at - 1], escaped))
+    }
+}
