@@ -32,11 +32,12 @@ class Run:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak_mib: float = 0.0
+    others: float = 0.0  # Cores that were busy with something else.
     start_s: float = 0.0
     idle_mib: float = 0.0
-    others: float = 0.0
     round: int = 0
     wrong: str = ""  # What was not as it must be at the destination.
+    remark: str = ""  # What was not as expected there, though every record is there once.
     unavailable: str = ""  # Why a peer could not be had.
 
     @property
@@ -66,6 +67,15 @@ class Bench:
         folder = self.work / name
         folder.mkdir()
         return name, Folder(folder)
+
+    def judged(self, wrong, folder):
+        """What was wrong, with what the program had to say about it: its log outlives its folder."""
+        if not wrong:
+            return ""
+        self.options.out.mkdir(parents=True, exist_ok=True)
+        kept = self.options.out / f"{folder.name}.log"
+        shutil.copy(folder / "log", kept)
+        return f"{wrong}; its log: {kept}"
 
 
 class Folder:

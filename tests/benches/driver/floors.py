@@ -32,4 +32,4 @@ class Floor:
             used = bench.machine.measure([*command, *FLOORS[self.who]], folder / "log")
         found = json.loads(used.output)["records"]
         wrong = "" if found == records else f"{found:,} records (not {records:,})"
-        yield Run(case, self.who, records, used.wall_s, used.cpu_s, used.peak_mib, others=used.others, wrong=wrong)
+        yield Run(case, self.who, records, used.wall_s, used.cpu_s, used.peak_mib, used.others, wrong=wrong)

@@ -5,6 +5,7 @@ import subprocess
 
 from bench import Run
 from data import SHAPES
+from kafka_to_s3 import differences
 
 
 class Ottla:
@@ -31,19 +32,19 @@ value.converter = "string"
 """)
             (folder / "written").mkdir()
             (folder / "counted").mkdir()
-            used = bench.machine.measure([bench.ottla, "run", folder / "run.toml", "--until", "caught-up"], folder / "log")
+            command = [bench.ottla, "run", folder / "run.toml", "--until", "caught-up"]
+            used = bench.machine.measure(command, folder / "log")
             # Its neighbour says how far the file has come, and is none of the lines.
             (folder / "written/lines").rename(folder / "counted/lines")
-            wrong = miscounted(bench, folder / "counted", case, records)
-        yield Run(case, self.who, records, used.wall_s, used.cpu_s, used.peak_mib, others=used.others, wrong=wrong)
+            wrong = bench.judged(miscounted(bench, folder / "counted", case, records), folder)
+        yield Run(case, self.who, records, used.wall_s, used.cpu_s, used.peak_mib, used.others, wrong=wrong)
 
 
 def miscounted(bench, folder, case, records):
     """What is wrong with the file; empty if each record is there once and in the order of its partition."""
     command = [bench.programs / "bench-objects", "--records", records, "--field", SHAPES[case.data].field, folder]
-    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
         return done.stderr.strip()
-    found = json.loads(done.stdout)
     expected = {"lines": records, "distinct": records, "unknown": 0, "out_of_order": 0}
-    return ", ".join(f"{found[of]:,} {of} (not {what:,})" for of, what in expected.items() if found[of] != what)
+    return differences(json.loads(done.stdout), expected)

@@ -1,10 +1,11 @@
 """Peers: every executable in tests/benches/peers does the jobs it can, and says itself what it took.
 
-`PEER install` brings what it needs. `PEER run --job JOB --bootstrap .. --topic .. --records N ..` does one job, prints a line
-of JSON for each variant ({"variant": "fresh", "wall_s": .., "cpu_s": .., "peak_mib": .., "prefix" or "topic": ..}), and leaves
-its output for this driver to count. {"unavailable": ".."} says why it can't.
+`PEER install` brings what it needs. `PEER run --job JOB --bootstrap .. --topic .. --records N ..` does one job and prints a
+line of JSON for each variant: {"variant": "fresh", "wall_s": .., "cpu_s": .., "peak_mib": .., "prefix" or "topic": ..}. Its
+output stays for this driver to count. {"unavailable": ".."} says why it can't.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -49,7 +50,8 @@ class Peer:
         records = bench.data.records(case.data)
         name, folder = bench.fresh(self.path.name)
         job = self.job(case)
-        command = [self.path, "run", "--job", job, "--bootstrap", bench.kafka, "--tasks", case.tasks, "--records", records]
+        command = [self.path, "run", "--job", job, "--bootstrap", bench.kafka]
+        command += ["--tasks", case.tasks, "--records", records]
         with folder as folder, bench.store.bucket() as bucket:
             if self.database:
                 self.database.make()
@@ -60,7 +62,8 @@ class Peer:
             else:
                 command += ["--topic", bench.data.topic(case.data)]
                 command += ["--flush", case.flush] if case.flush else []
-                command += ["--s3", bench.store.url, "--bucket", bucket.name, "--key", bench.store.key, "--secret", bench.store.secret]
+                command += ["--s3", bench.store.url, "--bucket", bucket.name]
+                command += ["--key", bench.store.key, "--secret", bench.store.secret]
             used = bench.machine.measure(command, folder / "log")
             for said in map(json.loads, used.output.splitlines()):
                 yield self.judged(case, said, used, bucket)
@@ -78,16 +81,15 @@ class Peer:
         """A run as the peer reports it, and whether its output is what it must be."""
         if "unavailable" in said:
             return Run(case, self.who, 0, unavailable=said["unavailable"])
-        records, wrong = said["records"], ""
+        records, wrong, remark = said["records"], "", ""
         expected = self.bench.data.records(case.data)
         if "prefix" in said:
-            wrong = kafka_to_s3.miscounted(self.bench, bucket, case, expected, said["prefix"], named=False)
+            wrong, remark = kafka_to_s3.miscounted(self.bench, bucket, case, expected, said["prefix"])
         elif "topic" in said:
             wrong = rows_to_kafka.miscounted(self.bench, said["topic"], expected)
         elif said.get("counted") != expected:
             wrong = f"{said.get('counted')} records (not {expected})"
-        figures = [said.get(of, 0.0) for of in ("wall_s", "cpu_s", "peak_mib", "start_s", "idle_mib")]
-        if case.job == "s":
-            # What it needed for its one record says nothing about records.
-            figures[0] = figures[1] = 0.0
-        return Run(case, f"{self.who}, {said['variant']}", records, *figures, others=used.others, wrong=wrong)
+        run = Run(case, f"{self.who}, {said['variant']}", records, others=used.others, wrong=wrong, remark=remark)
+        # What it needed for the one record of a start says nothing about records.
+        of_interest = ("start_s", "idle_mib") if case.job == "s" else ("wall_s", "cpu_s", "peak_mib")
+        return dataclasses.replace(run, **{of: said[of] for of in of_interest})

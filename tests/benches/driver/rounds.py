@@ -91,4 +91,6 @@ def tell(bench, run):
         said += f"{run.per_second:>11,.0f}/s {run.cpu_s / run.records * 1e6:7.2f} µs {run.peak_mib:6.0f} MiB"
         if run.others >= DISTURBED and not bench.options.smoke:
             said += f"  (disturbed: others used {run.others:.1f} cores)"
+        if run.remark:
+            said += f"  ({run.remark})"
     print(said, file=sys.stderr, flush=True)

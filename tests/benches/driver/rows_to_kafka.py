@@ -7,6 +7,7 @@ import sys
 import urllib.parse
 
 from bench import Run
+from kafka_to_s3 import differences
 
 TABLE = "bench_rows"
 COLUMNS = "id, name, category, amount, noted_at"
@@ -32,17 +33,19 @@ class Database:
         address = urllib.parse.urlsplit(self.url)
         place = [f"--host={address.hostname}", f"--port={address.port}"]
         if self.kind == "postgres":
-            self.client(["psql", "--no-psqlrc", "--quiet", "--no-password", *place, f"--username={self.user}", "pinterest"], POSTGRES)
+            place = ["--no-psqlrc", "--quiet", "--no-password", *place, f"--username={self.user}"]
+            self.client(["psql", *place, "pinterest"], POSTGRES)
         else:
-            self.client(["mariadb", "--no-defaults", "--protocol=tcp", *place, f"--user={self.user}", "pinterest"], MARIADB)
+            place = ["--no-defaults", "--protocol=tcp", *place, f"--user={self.user}"]
+            self.client(["mariadb", *place, "pinterest"], MARIADB)
         self.made = True
 
     def client(self, command, script):
         passwords = {"PGPASSWORD": self.password, "MYSQL_PWD": self.password}
         script = script.format(table=TABLE, last=self.rows - 1)
-        done = subprocess.run(command, input=script, text=True, stdout=subprocess.DEVNULL, env={**os.environ, **passwords})
+        done = subprocess.run(command, input=script, capture_output=True, text=True, env={**os.environ, **passwords})
         if done.returncode:
-            sys.exit(f"the table in {self.kind} could not be made")
+            sys.exit(f"the table in {self.kind} could not be made: {done.stderr}")
 
 
 # Each row the same every time: what looks random is a multiple of a prime.
@@ -91,8 +94,8 @@ mode = "bulk"
 bulk.topics.{TABLE} = "{name}"
 """)
             used = bench.machine.measure([bench.ottla, "run", file, "--until", "caught-up"], folder / "log")
-        wrong = miscounted(bench, name, database.rows)
-        yield Run(case, self.who, database.rows, used.wall_s, used.cpu_s, used.peak_mib, others=used.others, wrong=wrong)
+            wrong = bench.judged(miscounted(bench, name, database.rows), folder)
+        yield Run(case, self.who, database.rows, used.wall_s, used.cpu_s, used.peak_mib, used.others, wrong=wrong)
 
 
 class Read:
@@ -113,16 +116,13 @@ class Read:
             used = bench.machine.measure(command, folder / "log", env={"DATABASE_URL": url})
         found = json.loads(used.output)["records"]
         wrong = "" if found == database.rows else f"{found:,} rows (not {database.rows:,})"
-        yield Run(case, self.who, database.rows, used.wall_s, used.cpu_s, used.peak_mib, others=used.others, wrong=wrong)
+        yield Run(case, self.who, database.rows, used.wall_s, used.cpu_s, used.peak_mib, used.others, wrong=wrong)
 
 
 def miscounted(bench, topic, rows):
     """What is wrong with the records in a topic; empty if each row is there once."""
     command = [bench.programs / "bench-drain", "--bootstrap", bench.kafka, "--topic", topic, "--records", rows]
-    done = subprocess.run(
-        [str(part) for part in [*command, "--distinct", "id"]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    done = subprocess.run([str(part) for part in [*command, "--distinct", "id"]], capture_output=True, text=True)
     if done.returncode:
         return done.stderr.strip()
-    found = json.loads(done.stdout)
-    return ", ".join(f"{found[of]:,} {of} (not {rows:,})" for of in ("held", "distinct") if found[of] != rows)
+    return differences(json.loads(done.stdout), {"held": rows, "distinct": rows})

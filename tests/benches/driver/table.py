@@ -100,6 +100,10 @@ def remarks(results):
     if reasons:
         text += "\nNot to be had:\n\n"
         text += "".join(f"- {who} (jobs {', '.join(dict.fromkeys(jobs))}): {why}\n" for (who, why), jobs in reasons.items())
+    remarkable = [run for run in results.runs if run.remark]
+    if remarkable:
+        text += "\nEvery record once, but in other objects than `flush.size` says:\n\n"
+        text += "".join(f"- round {run.round}, {run.case.job}, {run.case.title}, {run.who}: {run.remark}\n" for run in remarkable)
     wrong = results.wrong
     if wrong:
         text += "\nWrong outcomes, which count nowhere:\n\n"

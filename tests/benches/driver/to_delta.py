@@ -103,10 +103,11 @@ def sink(name, topic, case, folder):
 
 def run(bench, who, case, folder, configuration):
     (folder / "run.toml").write_text(configuration)
-    used = bench.machine.measure([bench.ottla, "run", folder / "run.toml", "--until", "caught-up"], folder / "log")
+    command = [bench.ottla, "run", folder / "run.toml", "--until", "caught-up"]
+    used = bench.machine.measure(command, folder / "log")
     records = bench.data.records(case.data)
-    wrong = miscounted(folder / "table", records)
-    return Run(case, who, records, used.wall_s, used.cpu_s, used.peak_mib, others=used.others, wrong=wrong)
+    wrong = bench.judged(miscounted(folder / "table", records), folder)
+    return Run(case, who, records, used.wall_s, used.cpu_s, used.peak_mib, used.others, wrong=wrong)
 
 
 def miscounted(table, records):
@@ -117,7 +118,7 @@ rows = deltalake.DeltaTable(sys.argv[1]).to_pyarrow_dataset()
 print(json.dumps(duckdb.sql("select count(*), count(distinct id) from rows").fetchall()[0]))
 """
     reader = os.environ.get("OTTLA_TEST_PYTHON", "python3")
-    done = subprocess.run([reader, "-c", script, table], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run([reader, "-c", script, table], capture_output=True, text=True)
     if done.returncode:
         return f"the table can't be read: {done.stderr.strip()[-500:]}"
     rows, distinct = json.loads(done.stdout)
