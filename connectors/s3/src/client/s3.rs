@@ -4,23 +4,32 @@
 //! earlier request of ours whose answer was lost; the object's metadata tells, because it names the attempt.
 //!
 //! Bodies are in memory and signed with their SHA-256, so no further checksums are asked for: not every store knows them.
+//! Objects and parts are put by [`direct`], everything else by the SDK's client.
+
+mod direct;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, ObjectCannedAcl, ServerSideEncryption};
+use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
 use bytes::Bytes;
 use ottla_api::prelude::*;
 use tokio::sync::OnceCell;
 
+use self::direct::{Address, Answer, Direct, Head};
 use super::{Body, Chunk, MultipartUpload, NewObject, ObjectStore, Outcome, fault_overwrite};
 use crate::config::{Encryption, S3SinkConfig, StoreUrl};
 use crate::error::{Place, S3Failure, from_s3};
@@ -39,10 +48,20 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 const SLOWEST_LINK: u64 = 256 * 1024;
 
 /// A bucket.
+#[derive(Clone)]
 pub struct S3Store {
-    config: S3SinkConfig,
-    place: Place,
-    client: OnceCell<Client>,
+    config: Arc<S3SinkConfig>,
+    place: Arc<Place>,
+    connection: Arc<OnceCell<Connection>>,
+}
+
+/// How a bucket is reached. Nothing is sent before the first request.
+struct Connection {
+    client: Client,
+    connector: SharedHttpConnector,
+    credentials: Option<SharedCredentialsProvider>,
+    /// Once the SDK has told the address; nothing where requests must be made in its own way.
+    direct: OnceCell<Option<Direct>>,
 }
 
 impl S3Store {
@@ -53,11 +72,34 @@ impl S3Store {
             _ => format!("S3 in {}", config.region),
         };
         let place = Place { bucket: config.bucket.clone(), endpoint };
-        Self { config: config.clone(), place, client: OnceCell::new() }
+        Self { config: Arc::new(config.clone()), place: Arc::new(place), connection: Arc::default() }
+    }
+
+    async fn connection(&self) -> &Connection {
+        self.connection.get_or_init(|| connect(&self.config)).await
     }
 
     async fn client(&self) -> &Client {
-        self.client.get_or_init(|| connect(&self.config)).await
+        &self.connection().await.client
+    }
+
+    /// The short way to put objects, where there is one.
+    async fn direct(&self) -> Option<&Direct> {
+        const KEY: &str = "k";
+        let connection = self.connection().await;
+        let found = connection.direct.get_or_try_init(async || {
+            let Some(credentials) = &connection.credentials else { return Ok(None) };
+            let presigning = PresigningConfig::expires_in(Duration::from_secs(60)).map_err(drop)?;
+            let request = connection.client.put_object().bucket(&self.place.bucket).key(KEY);
+            // What is wrong shows when the SDK makes the request itself, and may be better next time.
+            let presigned = request.presigned(presigning).await.map_err(drop)?;
+            let direct = |address| {
+                let timeout = attempt_timeout(&self.config);
+                Direct::new(address, connection.connector.clone(), credentials.clone(), timeout)
+            };
+            Ok::<_, ()>(Address::of_presigned(presigned.uri(), KEY).map(direct))
+        });
+        found.await.ok().and_then(Option::as_ref)
     }
 
     fn failure(&self, failure: S3Failure, operation: &str) -> Error {
@@ -91,6 +133,18 @@ impl S3Store {
         .filter_map(|(name, value)| value.map(|value| (name, value)))
     }
 
+    /// All that is said of an object that is put at once.
+    fn head<'a>(&self, object: &'a NewObject) -> Head<'a> {
+        let mut headers: Vec<_> = Self::metadata(object).map(|(name, value)| (metadata_header(name), value)).collect();
+        headers.extend(only_if_absent().map(|value| ("if-none-match", value)));
+        headers.extend(self.acl().map(|acl| ("x-amz-acl", acl.as_str().to_owned())));
+        let encryption = self.encryption().map(|encryption| encryption.as_str().to_owned());
+        headers.extend(encryption.map(|name| ("x-amz-server-side-encryption", name)));
+        let key_id = self.config.kms_key_id.clone();
+        headers.extend(key_id.map(|id| ("x-amz-server-side-encryption-aws-kms-key-id", id)));
+        Head { key: &object.key, part: None, headers }
+    }
+
     fn acl(&self) -> Option<ObjectCannedAcl> {
         self.config.acl.as_deref().map(ObjectCannedAcl::from)
     }
@@ -103,6 +157,16 @@ impl S3Store {
     }
 }
 
+/// Names of the headers that make metadata of what follows.
+fn metadata_header(name: &'static str) -> &'static str {
+    match name {
+        ATTEMPT => "x-amz-meta-ottla-attempt",
+        FIRST => "x-amz-meta-ottla-first",
+        LAST => "x-amz-meta-ottla-last",
+        _ => "x-amz-meta-ottla-count",
+    }
+}
+
 /// The header that makes a creation conditional.
 fn only_if_absent() -> Option<String> {
     (!fault_overwrite()).then(|| "*".to_owned())
@@ -111,6 +175,15 @@ fn only_if_absent() -> Option<String> {
 #[async_trait]
 impl ObjectStore for S3Store {
     async fn create(&self, object: &NewObject, body: Body) -> Result<Outcome> {
+        let mut at_fault = None;
+        if let Some(direct) = self.direct().await {
+            match direct.put(self.head(object), &body).await {
+                Answer::Stored(_) => return Ok(Outcome::Created),
+                Answer::Exists => return self.settle(object).await,
+                Answer::Refused => at_fault = Some(direct),
+                Answer::Failed => {}
+            }
+        }
         let mut request = self
             .client()
             .await
@@ -126,7 +199,10 @@ impl ObjectStore for S3Store {
             request = request.metadata(name, value);
         }
         match request.send().await {
-            Ok(_) => Ok(Outcome::Created),
+            Ok(_) => {
+                at_fault.inspect(|direct| direct.was_at_fault());
+                Ok(Outcome::Created)
+            }
             Err(error) => match from_s3(error, "create an object", &self.place) {
                 S3Failure::Exists => self.settle(object).await,
                 other => Err(self.failure(other, "create an object")),
@@ -135,9 +211,8 @@ impl ObjectStore for S3Store {
     }
 
     fn create_in_parts(&self, object: &NewObject) -> Box<dyn MultipartUpload> {
-        // Uploads outlive the borrow; a client is a handle.
-        let store = Self { config: self.config.clone(), place: self.place.clone(), client: self.client.clone() };
-        Box::new(S3Upload { store, object: object.clone(), id: None, parts: Vec::new(), rest_stored: false })
+        let (store, object) = (self.clone(), object.clone());
+        Box::new(S3Upload { store, object, id: None, parts: Vec::new(), rest_stored: false })
     }
 
     async fn read(&self, key: &str, from: u64, length: u64) -> Result<Option<Chunk>> {
@@ -239,6 +314,19 @@ impl MultipartUpload for S3Upload {
         let id = self.begin().await?;
         let number = i32::try_from(self.parts.len() + 1).expect("at most 10,000 parts");
         let store = &self.store;
+        let completed = |e_tag: Option<String>| CompletedPart::builder().part_number(number).set_e_tag(e_tag).build();
+        let mut at_fault = None;
+        if let Some(direct) = store.direct().await {
+            let head = Head { key: &self.object.key, part: Some((number, &id)), headers: Vec::new() };
+            match direct.put(head, &body).await {
+                Answer::Stored(e_tag) => {
+                    self.parts.push(completed(e_tag));
+                    return Ok(Outcome::Created);
+                }
+                Answer::Refused => at_fault = Some(direct),
+                Answer::Exists | Answer::Failed => {}
+            }
+        }
         let request = store
             .client()
             .await
@@ -250,8 +338,8 @@ impl MultipartUpload for S3Upload {
             .body(ByteStream::from(body.to_bytes()));
         match request.send().await {
             Ok(stored) => {
-                let part = CompletedPart::builder().part_number(number).set_e_tag(stored.e_tag().map(str::to_owned));
-                self.parts.push(part.build());
+                at_fault.inspect(|direct| direct.was_at_fault());
+                self.parts.push(completed(stored.e_tag().map(str::to_owned)));
                 Ok(Outcome::Created)
             }
             Err(error) => match from_s3(error, "upload a part", &store.place) {
@@ -306,19 +394,55 @@ impl MultipartUpload for S3Upload {
     }
 }
 
-async fn connect(config: &S3SinkConfig) -> Client {
-    let http =
-        aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
-    let region = Region::new(config.region.clone());
-    let credentials = match (&config.access_key_id, &config.secret_access_key) {
-        (Some(id), Some(secret)) => Some(Credentials::new(id, secret.expose(), None, None, "configuration")),
+/// How long one attempt at a request may take.
+fn attempt_timeout(config: &S3SinkConfig) -> Duration {
+    ATTEMPT_TIMEOUT + Duration::from_secs(config.part_size as u64 / SLOWEST_LINK)
+}
+
+async fn connect(config: &S3SinkConfig) -> Connection {
+    let attempt_timeout = attempt_timeout(config);
+    let settings =
+        HttpConnectorSettings::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(attempt_timeout).build();
+    let connector = Connector::builder().connector_settings(settings);
+    let endpoint = match &config.store_url {
+        Some(StoreUrl::Endpoint(url)) => Some(url.as_str()),
         _ => None,
     };
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region).http_client(http);
-    if let Some(credentials) = credentials {
-        loader = loader.credentials_provider(credentials);
-    }
-    let attempt_timeout = ATTEMPT_TIMEOUT + Duration::from_secs(config.part_size as u64 / SLOWEST_LINK);
+    // The certificates of the system are only read where they are needed: that takes longer than all the rest.
+    let connector = match endpoint {
+        Some(url) if url.starts_with("http://") => connector.build_http(),
+        _ => connector.tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build(),
+    };
+    let connector = SharedHttpConnector::new(connector);
+    let shared = connector.clone();
+    let http = http_client_fn(move |_, _| shared.clone());
+    let region = Region::new(config.region.clone());
+    let credentials = match (&config.access_key_id, &config.secret_access_key) {
+        (Some(id), Some(secret)) => {
+            let credentials = Credentials::new(id, secret.expose(), None, None, "configuration");
+            Some(SharedCredentialsProvider::new(credentials))
+        }
+        _ => None,
+    };
+    let (builder, credentials) = match (endpoint, credentials) {
+        // All is said; neither the environment nor a profile is asked.
+        (Some(_), Some(credentials)) => {
+            let builder = aws_sdk_s3::Config::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(region)
+                .http_client(http)
+                .credentials_provider(credentials.clone());
+            (builder, Some(credentials))
+        }
+        (_, credentials) => {
+            let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region).http_client(http);
+            if let Some(credentials) = credentials {
+                loader = loader.credentials_provider(credentials);
+            }
+            let shared = loader.load().await;
+            (aws_sdk_s3::config::Builder::from(&shared), shared.credentials_provider())
+        }
+    };
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(attempt_timeout)
@@ -326,15 +450,14 @@ async fn connect(config: &S3SinkConfig) -> Client {
         .build();
     let retries =
         RetryConfig::standard().with_max_attempts(config.part_retries).with_initial_backoff(config.retry_backoff);
-    let shared = loader.load().await;
-    let mut builder = aws_sdk_s3::config::Builder::from(&shared)
+    let mut builder = builder
         .force_path_style(config.path_style)
         .retry_config(retries)
         .timeout_config(timeouts)
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-    if let Some(StoreUrl::Endpoint(url)) = &config.store_url {
+    if let Some(url) = endpoint {
         builder = builder.endpoint_url(url);
     }
-    Client::from_conf(builder.build())
+    Connection { client: Client::from_conf(builder.build()), connector, credentials, direct: OnceCell::new() }
 }
