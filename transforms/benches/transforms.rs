@@ -67,6 +67,12 @@ const ON_POSTS: &[Step] = &[
     ("require-fields", &[("fields", "index, category")]),
 ];
 
+/// The same on a place.
+const ON_PLACES: &[Step] = &[(
+    "timestamp-converter-reading",
+    &[("field", "timestamp"), ("target.type", "unix"), ("format", "yyyy-MM-dd HH:mm:ss")],
+)];
+
 fn plugin(name: &str) -> Constructor {
     let mut plugins = ottla_transforms::plugins().into_iter();
     plugins.find(|plugin| plugin.answers_to(name)).unwrap_or_else(|| panic!("there is no '{name}'")).constructor
@@ -167,11 +173,11 @@ fn decoded(topic: &str, text: &str) -> Record {
     record
 }
 
-/// Measures `apply` on copies of a record; neither making the copies nor dropping the results counts.
+/// Measures `apply` on records that `make` makes; neither making them nor dropping the results counts.
 fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
-    template: &Record,
+    make: impl Fn() -> Record,
     mut apply: impl FnMut(Record) -> Option<Record>,
 ) {
     group.bench_function(name, |bencher| {
@@ -181,7 +187,7 @@ fn measure(
             let mut results = Vec::with_capacity(BATCH);
             while left > 0 {
                 let count = left.min(BATCH as u64);
-                let records: Vec<Record> = (0..count).map(|_| template.clone()).collect();
+                let records: Vec<Record> = (0..count).map(|_| make()).collect();
                 let begin = Instant::now();
                 for record in records {
                     results.push(black_box(apply(black_box(record))));
@@ -232,23 +238,35 @@ fn alone(criterion: &mut Criterion) {
             let times = seen.entry(name.clone()).or_default();
             *times += 1;
             let label = if *times > 1 { format!("{name}-{times}") } else { name.clone() };
-            measure(&mut group, &label, &record, |record| step.apply(record).expect("the record is good"));
+            measure(&mut group, &label, || record.clone(), |record| step.apply(record).expect("the record is good"));
             record = step.apply(record).expect("the record is good").expect("the record stays");
         }
     }
-    let post = decoded("bench.pin", PIN);
+    for (name, options) in ON_PLACES {
+        let mut step = transformation("timestamp-converter", &Properties::from_iter(options.iter().copied()));
+        measure(
+            &mut group,
+            name,
+            || decoded("bench.geo", GEO),
+            |record| step.apply(record).expect("the record is good"),
+        );
+    }
     for (name, options) in ON_POSTS {
         let mut step = transformation(name, &Properties::from_iter(options.iter().copied()));
-        measure(&mut group, name, &post, |record| step.apply(record).expect("the record is good"));
+        measure(
+            &mut group,
+            name,
+            || decoded("bench.pin", PIN),
+            |record| step.apply(record).expect("the record is good"),
+        );
     }
 }
 
 fn chain(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("chain");
-    let nothing = decoded("bench.pin", PIN);
-    measure(&mut group, "none", &nothing, Some);
+    measure(&mut group, "none", || decoded("bench.pin", PIN), Some);
     for (name, topic, text, mut chain) in chains() {
-        measure(&mut group, name, &decoded(topic, text), |record| chain.apply(record));
+        measure(&mut group, name, || decoded(topic, text), |record| chain.apply(record));
     }
 }
 
@@ -274,7 +292,7 @@ fn passed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("passed");
     let mut chain = Chain::of_example("clean-pin");
     let record = record("bench.geo", &compacted(GEO));
-    measure(&mut group, "clean-pin", &record, |record| chain.apply(record));
+    measure(&mut group, "clean-pin", || record.clone(), |record| chain.apply(record));
 }
 
 criterion_group! {

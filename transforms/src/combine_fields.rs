@@ -118,8 +118,8 @@ impl Change for CombineFields {
         merge.apply(
             &mut fields_of(payload, "combine-fields")?,
             |parts| combined_schema(*form, parts),
-            |parts, schema| {
-                let null = parts.iter().filter(|(_, value)| value.is_null()).count();
+            |labels, parts, schema| {
+                let null = parts.iter().filter(|value| value.is_null()).count();
                 if null == parts.len() {
                     return Ok(Some(Value::Null));
                 }
@@ -129,23 +129,23 @@ impl Change for CombineFields {
                         Nulls::Null => return Ok(Some(Value::Null)),
                         Nulls::Drop => return Ok(None),
                         Nulls::Fail => {
-                            let part = parts.iter().find(|(_, value)| value.is_null()).map_or("", |(name, _)| name);
+                            let mut parts = labels.iter().zip(parts);
+                            let part = parts.find(|(_, value)| value.is_null()).map_or("", |(name, _)| name);
                             return Err(Error::data(format!("'{part}' is null or missing, so it can't be combined")));
                         }
                     }
                 }
                 Ok(Some(match (*form, schema) {
-                    (Form::Array, _) => Value::Array(parts.drain(..).map(|(_, value)| value).collect()),
+                    (Form::Array, _) => Value::Array(std::mem::take(parts)),
                     (Form::Struct, None) => {
-                        Value::Map(parts.drain(..).map(|(name, value)| (name.to_owned(), value)).collect())
+                        Value::Map(labels.iter().map(|label| label.as_str()).zip(parts.drain(..)).collect())
                     }
                     (Form::Struct, Some(schema)) => {
-                        let values = parts.drain(..).map(|(_, value)| value).collect();
-                        Value::Struct(Struct::from_values(Arc::clone(schema), values)?)
+                        Value::Struct(Struct::from_values(Arc::clone(schema), std::mem::take(parts))?)
                     }
                     (Form::Text, _) => {
                         let mut text = String::with_capacity(32);
-                        for (index, (_, value)) in parts.iter().enumerate() {
+                        for (index, value) in parts.iter().enumerate() {
                             if index > 0 {
                                 text.push_str(separator);
                             }
@@ -201,9 +201,12 @@ pub(crate) struct Merge {
     parts: Vec<FieldName>,
     /// What each part is called inside the result.
     labels: Vec<String>,
-    into: String,
+    into: FieldName,
     keep: bool,
     plans: SchemaCache<MergePlan>,
+    /// Where the parts of a record stand and what they hold; kept to reuse the memory.
+    places: Vec<Option<usize>>,
+    values: Vec<Value>,
 }
 
 /// What happens to structs of one schema.
@@ -233,54 +236,60 @@ impl Merge {
         Ok(Self {
             labels: parts.iter().map(|part| part.to.clone()).collect(),
             parts: parts.into_iter().map(|part| FieldName::new(part.from)).collect(),
-            into,
+            into: FieldName::new(into),
             keep,
             plans: SchemaCache::new(),
+            places: Vec::new(),
+            values: Vec::new(),
         })
     }
 
-    /// Calls `merge` with the parts' names and values (null for missing ones); it returns the result, or nothing to drop the
-    /// record. `schema` makes the result's schema from those of the parts.
+    /// Calls `merge` with the parts' names and values (null for missing ones), which it may take; it returns the result, or
+    /// nothing to drop the record. `schema` makes the result's schema from those of the parts.
     pub(crate) fn apply(
         &mut self,
         fields: &mut Fields<'_>,
         schema: impl Fn(&[(&str, Option<&Arc<Schema>>)]) -> Result<Arc<Schema>>,
-        merge: impl FnOnce(&mut Vec<(&str, Value)>, Option<&Arc<Schema>>) -> Result<Option<Value>>,
+        merge: impl FnOnce(&[String], &mut Vec<Value>, Option<&Arc<Schema>>) -> Result<Option<Value>>,
     ) -> Result<Fate> {
-        let Self { parts: names, labels, into, keep, plans } = self;
+        let Self { parts: names, labels, into, keep, plans, places, values: parts } = self;
         let take = |value: &mut Value| if *keep { value.clone() } else { std::mem::take(value) };
-        let mut parts = Vec::with_capacity(names.len());
+        parts.clear();
+        parts.reserve_exact(names.len());
         match fields {
             Fields::Map(map) => with_list(map, |fields| {
-                let mut first = None;
-                for (name, label) in names.iter_mut().zip(labels) {
+                places.clear();
+                for name in names {
                     let place = name.place(fields);
-                    first = first.into_iter().chain(place).min();
-                    parts.push((label.as_str(), place.map_or(Value::Null, |place| take(&mut fields[place].1))));
+                    places.push(place);
+                    parts.push(place.map_or(Value::Null, |place| take(&mut fields[place].1)));
                 }
-                let Some(value) = merge(&mut parts, None)? else { return Ok(Fate::Drop) };
-                let target = fields.iter().position(|(name, _)| *name == *into);
-                match (target, first) {
-                    (Some(target), _) => fields[target].1 = value,
-                    (None, Some(first)) if !*keep => {
-                        fields[first].0.clone_from(into);
-                        fields[first].1 = value;
+                let Some(value) = merge(labels, parts, None)? else { return Ok(Fate::Drop) };
+                let first = places.iter().flatten().min().copied().filter(|_| !*keep);
+                let target = match into.place(fields).or(first) {
+                    Some(target) => {
+                        fields[target] = (into.name.clone(), value);
+                        target
                     }
-                    (None, _) => fields.push((into.clone(), value)),
-                }
+                    None => {
+                        fields.push((into.name.clone(), value));
+                        fields.len() - 1
+                    }
+                };
                 if !*keep {
-                    fields.retain(|(name, _)| name == into || names.iter().all(|part| part.name != *name));
+                    let mut place = 0..;
+                    fields.retain(|_| place.next().is_some_and(|at| at == target || !places.contains(&Some(at))));
                 }
                 Ok(Fate::Keep)
             }),
             Fields::Struct(place) => {
-                let plan =
-                    plans.get(place.schema(), |input| MergePlan::new(input, names, labels, into, *keep, schema))?;
+                let plan = plans
+                    .get(place.schema(), |input| MergePlan::new(input, names, labels, &into.name, *keep, schema))?;
                 let mut values = place.take();
-                for (label, place) in labels.iter().zip(&plan.parts) {
-                    parts.push((label.as_str(), place.map_or(Value::Null, |place| take(&mut values[place]))));
+                for place in &plan.parts {
+                    parts.push(place.map_or(Value::Null, |place| take(&mut values[place])));
                 }
-                let Some(value) = merge(&mut parts, Some(&plan.result_schema))? else { return Ok(Fate::Drop) };
+                let Some(value) = merge(labels, parts, Some(&plan.result_schema))? else { return Ok(Fate::Drop) };
                 let mut value = Some(value);
                 let source = |place: &Option<usize>| match place {
                     Some(place) => std::mem::take(&mut values[*place]),

@@ -94,13 +94,13 @@ impl Change for ConcatFields {
         merge.apply(
             &mut fields_of(payload, "concat-fields")?,
             |_| Ok(Schema::optional(SchemaType::String)),
-            |parts, _| {
-                if parts.iter().all(|(_, value)| value.is_null()) {
+            |labels, parts, _| {
+                if parts.iter().all(Value::is_null) {
                     return Ok(Some(Value::Null));
                 }
                 let mut text = String::with_capacity(48);
                 let mut begun = false;
-                for (name, value) in parts.iter() {
+                for (name, value) in labels.iter().zip(&*parts) {
                     match (value, *nulls) {
                         (Value::Null, Nulls::Null) => return Ok(Some(Value::Null)),
                         (Value::Null, Nulls::Drop) => return Ok(None),

@@ -29,7 +29,7 @@
 //! Tombstones pass. With `by = "key"` a tombstone also makes its key forgotten, so that the key may come again.
 
 use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
 use ottla_api::config::ConfigValue;
 use ottla_api::data::json::{self, WriteOptions};
@@ -70,11 +70,30 @@ enum By {
     Fields,
 }
 
+/// The hash of what is a keyed hash already: half of it.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        // Only `u128` is ever hashed; anything else still gets some hash.
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u128(&mut self, hash: u128) {
+        self.0 = hash as u64;
+    }
+}
+
 struct Deduplicate {
     by: By,
     fields: Vec<FieldName>,
     window: usize,
-    seen: HashSet<u128>,
+    seen: HashSet<u128, BuildHasherDefault<Hashed>>,
     /// What was seen, oldest first, to know what to forget.
     order: VecDeque<u128>,
     /// Two keyed hashes, so that nobody can make records that pass for others.
@@ -97,7 +116,7 @@ impl Deduplicate {
             by: config.by,
             fields: FieldName::list(config.fields),
             window: config.window,
-            seen: HashSet::new(),
+            seen: HashSet::default(),
             order: VecDeque::new(),
             hashers: (RandomState::new(), RandomState::new()),
             buffer: Vec::new(),

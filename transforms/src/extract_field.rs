@@ -89,7 +89,7 @@ impl Change for ExtractField {
             require_fields(payload, "field extraction")?;
         }
         let value = match schema {
-            None => self.path.find(payload.value()?)?.cloned().unwrap_or_default(),
+            None => self.path.take(payload.value_mut()?)?.unwrap_or_default(),
             Some(_) => self.path.value(payload.value()?, self.replace_null_with_default),
         };
         *payload = Payload::Data { schema, value };

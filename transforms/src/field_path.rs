@@ -67,6 +67,18 @@ impl FieldPath {
         Ok(Some(value))
     }
 
+    /// Takes the field out of schemaless data; nothing where [`find`](Self::find) finds nothing.
+    pub(crate) fn take(&self, value: &mut Value) -> Result<Option<Value>> {
+        if self.find(value)?.is_none() {
+            return Ok(None);
+        }
+        let field = self.steps.iter().try_fold(value, |value, step| match value {
+            Value::Map(map) => map.get_mut(step),
+            _ => None,
+        });
+        Ok(field.map(std::mem::take))
+    }
+
     /// The field's schema inside a struct's; nothing where there is no such field.
     pub(crate) fn schema<'a>(&self, schema: &'a Arc<Schema>) -> Option<&'a Arc<Schema>> {
         self.steps.iter().try_fold(schema, |schema, step| schema.field(step).map(|field| &field.schema))

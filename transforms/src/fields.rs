@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ottla_api::data::{Field, SchemaBuilder, SchemaType};
+use ottla_api::data::{Field, Name, SchemaBuilder, SchemaType, json};
 use ottla_api::prelude::*;
 
 use crate::key_or_value::Fate;
@@ -14,23 +14,24 @@ use crate::schema_cache::SchemaCache;
 /// A field's name that remembers where the field stood last time.
 #[derive(Debug, Clone)]
 pub(crate) struct FieldName {
-    pub(crate) name: String,
+    pub(crate) name: Name,
     place: usize,
 }
 
 impl FieldName {
     /// A name.
-    pub(crate) fn new(name: impl Into<String>) -> Self {
+    pub(crate) fn new(name: impl Into<Name>) -> Self {
         Self { name: name.into(), place: 0 }
     }
 
     /// Names.
-    pub(crate) fn list(names: impl IntoIterator<Item = impl Into<String>>) -> Vec<Self> {
+    pub(crate) fn list(names: impl IntoIterator<Item = impl Into<Name>>) -> Vec<Self> {
         names.into_iter().map(Self::new).collect()
     }
 
     /// Where the field stands among these.
-    pub(crate) fn place(&mut self, fields: &[(String, Value)]) -> Option<usize> {
+    #[inline]
+    pub(crate) fn place(&mut self, fields: &[(Name, Value)]) -> Option<usize> {
         if fields.get(self.place).is_none_or(|(name, _)| *name != self.name) {
             self.place = fields.iter().position(|(name, _)| *name == self.name)?;
         }
@@ -55,11 +56,8 @@ impl FieldName {
 }
 
 /// Lends out a map's fields as a list; the map is this list, so nothing is copied.
-pub(crate) fn with_list<T>(map: &mut Map, change: impl FnOnce(&mut Vec<(String, Value)>) -> T) -> T {
-    let mut fields: Vec<(String, Value)> = std::mem::take(map).into_iter().collect();
-    let result = change(&mut fields);
-    *map = fields.into_iter().collect();
-    result
+pub(crate) fn with_list<T>(map: &mut Map, change: impl FnOnce(&mut Vec<(Name, Value)>) -> T) -> T {
+    change(map.fields_mut())
 }
 
 /// What a payload holds, for a transformation that works on fields.
@@ -108,22 +106,47 @@ impl StructPlace<'_> {
     }
 }
 
+/// A payload, decoded.
+pub(crate) enum Opened<'a> {
+    /// It has fields.
+    Fields(Fields<'a>),
+    /// It has none, or entries of a map with a schema, which all have one type.
+    Other {
+        /// Whether there is a schema.
+        has_schema: bool,
+        /// The value.
+        value: &'a Value,
+    },
+}
+
+/// Decodes a payload that is still text, and looks at what it holds.
+#[inline]
+pub(crate) fn open(payload: &mut Payload) -> Result<Opened<'_>> {
+    if let Payload::Json(_) = payload {
+        payload.value()?;
+    }
+    Ok(match payload {
+        Payload::Data { value: Value::Map(map), schema: None } => Opened::Fields(Fields::Map(map)),
+        Payload::Data { value: value @ Value::Struct(_), schema } => {
+            Opened::Fields(Fields::Struct(StructPlace { payload_schema: schema, value }))
+        }
+        Payload::Data { value, schema } => Opened::Other { has_schema: schema.is_some(), value },
+        Payload::Json(_) => unreachable!("decoded above"),
+    })
+}
+
 /// The fields of a payload; an error for payloads without, in the words of the native transformations.
+#[inline]
 pub(crate) fn fields_of<'a>(payload: &'a mut Payload, transformation: &str) -> Result<Fields<'a>> {
-    payload.value()?;
-    match payload {
-        Payload::Data { value: Value::Map(_), schema: Some(_) } => Err(Error::data(format!(
+    match open(payload)? {
+        Opened::Fields(fields) => Ok(fields),
+        Opened::Other { value: Value::Map(_), .. } => Err(Error::data(format!(
             "{transformation} works on fields, found a map with a schema, whose entries all have one type"
         ))),
-        Payload::Data { value: Value::Map(map), schema: None } => Ok(Fields::Map(map)),
-        Payload::Data { value: value @ Value::Struct(_), schema } => {
-            Ok(Fields::Struct(StructPlace { payload_schema: schema, value }))
-        }
-        Payload::Data { value, .. } => Err(Error::data(format!(
+        Opened::Other { value, .. } => Err(Error::data(format!(
             "{transformation} works on fields, found {}: only maps and structs have fields",
             value.type_name()
         ))),
-        Payload::Json(_) => unreachable!("decoded above"),
     }
 }
 
@@ -144,7 +167,7 @@ struct EditPlan {
 
 impl FieldEdits {
     /// Edits of the named fields.
-    pub(crate) fn of(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub(crate) fn of(names: impl IntoIterator<Item = impl Into<Name>>) -> Self {
         Self { names: Some(FieldName::list(names)), plans: SchemaCache::new() }
     }
 
@@ -272,6 +295,10 @@ pub(crate) fn unknown() -> Arc<Schema> {
 pub(crate) fn push_text(value: &Value, text: &mut String) {
     match value {
         Value::String(part) => text.push_str(part),
-        other => text.push_str(&ottla_api::data::json::to_string(other)),
+        other => {
+            let mut bytes = std::mem::take(text).into_bytes();
+            json::write(other, &mut bytes);
+            *text = String::from_utf8(bytes).expect("JSON is text");
+        }
     }
 }

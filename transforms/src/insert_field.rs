@@ -125,9 +125,9 @@ impl Content {
         .build()
     }
 
-    fn value(&self, of: &Origin, has_schema: bool) -> Result<Option<Value>> {
+    fn value(&self, of: &Origin<'_>, has_schema: bool) -> Result<Option<Value>> {
         Ok(match self {
-            Self::Topic => Some(Value::from(&*of.topic)),
+            Self::Topic => Some(Value::from(of.topic)),
             Self::Partition => of.partition.map(Value::Int32),
             Self::Offset => match of.offset {
                 Some(offset) => Some(Value::Int64(offset)),
@@ -145,8 +145,8 @@ impl Content {
 }
 
 /// Where a record comes from.
-struct Origin {
-    topic: Arc<str>,
+struct Origin<'a> {
+    topic: &'a str,
     partition: Option<i32>,
     offset: Option<i64>,
     timestamp: Option<i64>,
@@ -190,13 +190,12 @@ impl InsertField {
 
 impl Transformation for InsertField {
     fn apply(&mut self, mut record: Record) -> Result<Option<Record>> {
-        let origin = Origin {
-            topic: Arc::clone(&record.topic),
-            partition: record.partition,
-            offset: record.offset,
-            timestamp: record.timestamp,
+        let Record { topic, partition, key, value, timestamp, offset, .. } = &mut record;
+        let origin = Origin { topic, partition: *partition, offset: *offset, timestamp: *timestamp };
+        let payload = match self.on {
+            KeyOrValue::Key => key,
+            KeyOrValue::Value => value,
         };
-        let payload = self.on.of(&mut record);
         if payload.is_null() {
             return Ok(Some(record));
         }

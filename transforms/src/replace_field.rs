@@ -24,10 +24,10 @@
 use std::sync::Arc;
 
 use ottla_api::config::ConfigValue;
-use ottla_api::data::Field;
+use ottla_api::data::{Field, Name};
 use ottla_api::prelude::*;
 
-use crate::fields::{Fields, struct_like, with_list};
+use crate::fields::{FieldName, Fields, struct_like, with_list};
 use crate::key_or_value::{Change, Fate, KeyOrValue, OnPayload};
 use crate::requirements::{NullWithDefault, or_default, require_fields};
 use crate::schema_cache::SchemaCache;
@@ -95,19 +95,58 @@ struct ReplaceField {
 
 /// Which fields stay, under which names.
 struct Choice {
-    exclude: Vec<String>,
+    exclude: Vec<FieldName>,
     include: Vec<String>,
-    renames: Vec<Rename>,
+    /// Old and new names; no old name twice.
+    renames: Vec<(FieldName, Name)>,
+    /// Where the fields to rename stand, kept to reuse its memory.
+    places: Vec<Option<usize>>,
 }
 
 impl Choice {
+    fn new(exclude: Vec<String>, include: Vec<String>, renames: Vec<Rename>) -> Self {
+        let mut unique: Vec<(FieldName, Name)> = Vec::with_capacity(renames.len());
+        for Rename { from, to } in renames {
+            if unique.iter().all(|(known, _)| known.name != from) {
+                unique.push((FieldName::new(from), to.into()));
+            }
+        }
+        Self { exclude: FieldName::list(exclude), include, renames: unique, places: Vec::new() }
+    }
+
     fn keeps(&self, name: &str) -> bool {
-        let holds = |list: &[String]| list.iter().any(|listed| listed == name);
-        !holds(&self.exclude) && (self.include.is_empty() || holds(&self.include))
+        self.exclude.iter().all(|listed| listed.name != *name)
+            && (self.include.is_empty() || self.include.iter().any(|listed| listed == name))
     }
 
     fn new_name(&self, name: &str) -> Option<&str> {
-        self.renames.iter().find(|rename| rename.from == name).map(|rename| rename.to.as_str())
+        self.renames.iter().find(|(from, _)| from.name == *name).map(|(_, to)| to.as_str())
+    }
+
+    /// Leaves out and renames. Each rule looks for its field, not each field for its rule: a rule knows where its field stood
+    /// in the last record.
+    fn apply(&mut self, fields: &mut Vec<(Name, Value)>) {
+        let Self { exclude, include, renames, places } = self;
+        for name in exclude {
+            if let Some(place) = name.place(fields) {
+                fields.remove(place);
+            }
+        }
+        if !include.is_empty() {
+            fields.retain(|(name, _)| include.iter().any(|listed| name == listed));
+        }
+        // All are found before one is renamed, so that fields can swap their names.
+        places.clear();
+        places.extend(renames.iter_mut().map(|(from, _)| from.place(fields)));
+        for ((_, to), place) in renames.iter().zip(&*places) {
+            if let Some(place) = *place {
+                fields[place].0.clone_from(to);
+            }
+        }
+        let taken_twice = |to: &Name| fields.iter().filter(|(name, _)| name == to).nth(1).is_some();
+        if renames.iter().zip(&*places).any(|((_, to), place)| place.is_some() && taken_twice(to)) {
+            keep_last(fields);
+        }
     }
 }
 
@@ -121,7 +160,7 @@ struct ReplacePlan {
 impl ReplaceField {
     fn construct(properties: &Properties, on: KeyOrValue) -> Result<Box<dyn Transformation>> {
         let config = ReplaceFieldConfig::from_properties(properties)?;
-        let choice = Choice { exclude: config.exclude, include: config.include, renames: config.renames };
+        let choice = Choice::new(config.exclude, config.include, config.renames);
         let replace_null_with_default = config.nulls.replace;
         Ok(OnPayload::boxed(on, Self { choice, replace_null_with_default, plans: SchemaCache::new() }))
     }
@@ -131,19 +170,7 @@ impl Change for ReplaceField {
     fn change(&mut self, payload: &mut Payload) -> Result<Fate> {
         let Self { choice, replace_null_with_default, plans } = self;
         match require_fields(payload, "field replacement")? {
-            Fields::Map(map) => with_list(map, |fields| {
-                fields.retain(|(name, _)| choice.keeps(name));
-                let mut renamed = false;
-                for (name, _) in fields.iter_mut() {
-                    if let Some(new_name) = choice.new_name(name) {
-                        new_name.clone_into(name);
-                        renamed = true;
-                    }
-                }
-                if renamed {
-                    keep_last(fields);
-                }
-            }),
+            Fields::Map(map) => with_list(map, |fields| choice.apply(fields)),
             Fields::Struct(mut place) => {
                 let plan = plans.get(place.schema(), |input| ReplacePlan::new(input, choice))?;
                 let mut values = place.take();
@@ -160,7 +187,7 @@ impl Change for ReplaceField {
 }
 
 /// Of fields with one name, keeps the last value in the first place.
-fn keep_last(fields: &mut Vec<(String, Value)>) {
+fn keep_last(fields: &mut Vec<(Name, Value)>) {
     let mut index = 1;
     while index < fields.len() {
         let (before, rest) = fields.split_at_mut(index);

@@ -3,23 +3,20 @@
 use ottla_api::data::{Decimal, SchemaType, json};
 use ottla_api::prelude::*;
 
-use crate::fields::{Fields, fields_of};
+use crate::fields::{Fields, Opened, open};
 
 /// The fields of a payload; an error in Kafka Connect's words for payloads without.
 pub(crate) fn require_fields<'a>(payload: &'a mut Payload, purpose: &str) -> Result<Fields<'a>> {
-    let has_schema = payload.schema().is_some();
-    match payload.value()? {
-        Value::Struct(_) => (),
-        Value::Map(_) if !has_schema => (),
-        other => {
+    match open(payload)? {
+        Opened::Fields(fields) => Ok(fields),
+        Opened::Other { has_schema, value } => {
             let wanted = match has_schema {
                 true => "Only Struct objects supported for",
                 false => "Only Map objects supported in absence of schema for",
             };
-            return Err(Error::data(format!("{wanted} [{purpose}], found: {}", class_name(other))));
+            Err(Error::data(format!("{wanted} [{purpose}], found: {}", class_name(value))))
         }
     }
-    fields_of(payload, purpose)
 }
 
 /// The class that Kafka Connect would show for this value.
@@ -56,7 +53,11 @@ pub(crate) fn java_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Decimal(decimal) => decimal.to_string(),
-        other => json::to_string(other),
+        Value::Number(text) => text.to_string(),
+        other => match other.as_i64() {
+            Some(n) => n.to_string(),
+            None => json::to_string(other),
+        },
     }
 }
 

@@ -21,7 +21,7 @@
 use std::sync::Arc;
 
 use ottla_api::config::ConfigValue;
-use ottla_api::data::Field;
+use ottla_api::data::{Field, Name};
 use ottla_api::prelude::*;
 
 use crate::fields::{FieldName, Fields, fields_of, struct_like, unknown, with_list};
@@ -63,7 +63,7 @@ enum Missing {
 /// One field of the result.
 struct Selected {
     from: FieldName,
-    to: String,
+    to: Name,
     /// True where a later one takes the same field again, so this one may not move it away.
     again: bool,
 }
@@ -93,7 +93,7 @@ impl SelectFields {
             }
             selected.push(Selected {
                 from: FieldName::new(&field.from),
-                to: field.to.clone(),
+                to: field.to.as_str().into(),
                 again: later.iter().any(|other| other.from == field.from),
             });
         }
@@ -109,29 +109,7 @@ impl Change for SelectFields {
     fn change(&mut self, payload: &mut Payload) -> Result<Fate> {
         let Self { selected, missing: policy, plans } = self;
         match fields_of(payload, "select-fields")? {
-            Fields::Map(map) => with_list(map, |fields| -> Result<()> {
-                let mut result = Vec::with_capacity(selected.len());
-                for field in selected {
-                    match (field.from.place(fields), *policy) {
-                        (Some(place), _) => {
-                            let value = &mut fields[place].1;
-                            let value = if field.again { value.clone() } else { std::mem::take(value) };
-                            // The old name's memory serves for the new name. Nobody looks the old one up again.
-                            let mut name =
-                                if field.again { String::new() } else { std::mem::take(&mut fields[place].0) };
-                            if name != field.to {
-                                name.clone_from(&field.to);
-                            }
-                            result.push((name, value));
-                        }
-                        (None, Missing::Null) => result.push((field.to.clone(), Value::Null)),
-                        (None, Missing::Skip) => (),
-                        (None, Missing::Fail) => return Err(missing(field)),
-                    }
-                }
-                *fields = result;
-                Ok(())
-            })?,
+            Fields::Map(map) => with_list(map, |fields| select(fields, selected, *policy))?,
             Fields::Struct(mut place) => {
                 let plan = plans.get(place.schema(), |schema| SelectPlan::new(schema, selected, *policy))?;
                 let mut values = place.take();
@@ -146,6 +124,34 @@ impl Change for SelectFields {
         }
         Ok(Fate::Keep)
     }
+}
+
+/// Brings the selected fields to the front, one after the other, and cuts off the rest.
+fn select(fields: &mut Vec<(Name, Value)>, selected: &mut [Selected], policy: Missing) -> Result<()> {
+    let mut end = 0;
+    for field in selected {
+        // Those before `end` have their new names and are not looked at again.
+        let place = match (field.from.place(&fields[end..]), policy) {
+            (Some(place), _) if field.again => {
+                fields.push((field.to.clone(), fields[end + place].1.clone()));
+                fields.len() - 1
+            }
+            (Some(place), _) => {
+                fields[end + place].0.clone_from(&field.to);
+                end + place
+            }
+            (None, Missing::Null) => {
+                fields.push((field.to.clone(), Value::Null));
+                fields.len() - 1
+            }
+            (None, Missing::Skip) => continue,
+            (None, Missing::Fail) => return Err(missing(field)),
+        };
+        fields.swap(end, place);
+        end += 1;
+    }
+    fields.truncate(end);
+    Ok(())
 }
 
 impl SelectPlan {
@@ -165,7 +171,7 @@ impl SelectPlan {
                 (None, Missing::Skip) => continue,
                 (None, Missing::Fail) => return Err(missing(field)),
             };
-            fields.push(Field { name: field.to.clone(), schema });
+            fields.push(Field { name: field.to.to_string(), schema });
         }
         Ok(Self { schema: struct_like(input, fields), places })
     }

@@ -21,6 +21,8 @@
 //! The time is the record's timestamp, in UTC, written by a pattern of Java's `SimpleDateFormat` (letters
 //! `y M d E H h a m s S z Z X`). A record without a timestamp fails.
 
+use std::sync::Arc;
+
 use ottla_api::prelude::*;
 
 use crate::date_pattern::{DatePattern, Zone};
@@ -35,7 +37,8 @@ pub(crate) fn plugin() -> Plugin {
         definition: TimestampRouterConfig::definition,
         constructor: Constructor::Transformation(|properties| {
             let config = TimestampRouterConfig::from_properties(properties)?;
-            Ok(Box::new(TimestampRouter { topic: config.topic, pattern: config.pattern }))
+            let (format, pattern) = (config.topic, config.pattern);
+            Ok(Box::new(TimestampRouter { format, pattern, time: String::new(), last: None }))
         }),
     }
 }
@@ -51,8 +54,18 @@ struct TimestampRouterConfig {
 }
 
 struct TimestampRouter {
-    topic: String,
+    format: String,
     pattern: DatePattern,
+    /// The record's time as text, kept to reuse its memory.
+    time: String,
+    /// The last topic and time and what became of them: the time's text is the same for a whole day, as a rule.
+    last: Option<Routed>,
+}
+
+struct Routed {
+    topic: Arc<str>,
+    time: String,
+    result: Arc<str>,
 }
 
 impl Transformation for TimestampRouter {
@@ -60,11 +73,24 @@ impl Transformation for TimestampRouter {
         let Some(timestamp) = record.timestamp else {
             return Err(Error::data("Timestamp missing on record"));
         };
-        let mut time = String::with_capacity(16);
-        self.pattern.format(timestamp, &Zone::Utc, &mut time);
-        // In two steps, as Kafka does it.
-        let topic = self.topic.replace("${topic}", &record.topic).replace("${timestamp}", &time);
-        record.topic = topic.into();
+        self.time.clear();
+        self.pattern.format(timestamp, &Zone::Utc, &mut self.time);
+        record.topic = match &self.last {
+            Some(last)
+                if last.time == self.time
+                    && (Arc::ptr_eq(&last.topic, &record.topic) || last.topic == record.topic) =>
+            {
+                Arc::clone(&last.result)
+            }
+            _ => {
+                // In two steps, as Kafka does it.
+                let topic = self.format.replace("${topic}", &record.topic).replace("${timestamp}", &self.time);
+                let result: Arc<str> = topic.into();
+                let time = self.time.clone();
+                self.last = Some(Routed { topic: record.topic, time, result: Arc::clone(&result) });
+                result
+            }
+        };
         Ok(Some(record))
     }
 }
