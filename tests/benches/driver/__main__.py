@@ -1,4 +1,4 @@
-"""The driver of tests/benches/run: makes the data, runs every job in turn, counts what arrived, and writes the table."""
+"""The driver of tests/benches/run: makes the data, runs the jobs, counts what arrived, and writes the table."""
 
 import json
 import os
@@ -30,7 +30,8 @@ def main():
     results = rounds.run(bench, plan(bench))
     if options.smoke:
         # A handful of records in a debug build: there is nothing in the figures.
-        print(f"{len(results.runs)} runs in {results.seconds:.0f} s, {len(results.wrong)} of them wrong", file=sys.stderr)
+        wrong = len(results.wrong)
+        print(f"{len(results.runs)} runs in {results.seconds:.0f} s, {wrong} of them wrong", file=sys.stderr)
     else:
         save(options.out, table(bench, results), results)
     return 1 if results.wrong else 0

@@ -42,7 +42,8 @@ def plan(bench):
         for transforms in ("five", "chain"):
             planned.append((s3_case(bench, "c", "pin", 10_000, 1, transforms), [kafka_to_s3.Ottla(bench), *rivals]))
     if "d" in jobs:
-        planned.append((Case("d", "an object for each record, 1 task", "few", 1, 1), [kafka_to_s3.Ottla(bench), *rivals]))
+        case = Case("d", "an object for each record, 1 task", "few", 1, 1)
+        planned.append((case, [kafka_to_s3.Ottla(bench), *rivals]))
     if "e" in jobs:
         planned.append((Case("e", "from Kafka, 2 tasks", "row", tasks=2), [to_delta.FromKafka(bench)]))
         planned.append((Case("e", "from Kinesis, 2 tasks", "row", tasks=2), [to_delta.FromKinesis(bench)]))

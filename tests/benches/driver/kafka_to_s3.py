@@ -15,7 +15,8 @@ FIVE = """[
     { type = "cast", spec = "ind:int32,downloaded:string" },
     { type = "insert-field", timestamp.field = "ingested_at" },
     { type = "mask-field", fields = "poster_name" },
-    { type = "timestamp-converter", field = "ingested_at", target.type = "string", format = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'" },
+    { type = "timestamp-converter", field = "ingested_at", target.type = "string",
+        format = "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'" },
 ]"""
 
 TRANSFORMS = {"": "[]", "five": FIVE, "chain": '["clean-pin"]'}
@@ -71,13 +72,13 @@ transforms = {TRANSFORMS[case.transforms]}
 
 
 def miscounted(bench, bucket, case, records, prefix=""):
-    """What is wrong with the objects of a run, empty if every record is there once; and what is remarkable about them.
+    """What is wrong with the objects of a run, empty if every record is there once; and what is remarkable.
 
-    That is: in order, and in objects that are called and cut as flush.size says. A sink that runs short of memory may cut
-    earlier, and others may call their objects as they like.
+    Remarkable is what is not in order, and objects that are not called and cut as flush.size says. A sink that runs
+    short of memory may cut earlier, and others may call their objects as they like.
     """
-    command = [bench.programs / "bench-objects", "--records", records, "--partitions", PARTITIONS, "--flush", case.flush]
-    command += ["--field", "ind" if case.transforms else SHAPES[case.data].field]
+    command = [bench.programs / "bench-objects", "--records", records, "--partitions", PARTITIONS]
+    command += ["--flush", case.flush, "--field", "ind" if case.transforms else SHAPES[case.data].field]
     with bucket.files(bench.work, prefix) as folder:
         if not folder.exists():
             return "nothing was written", ""

@@ -39,9 +39,8 @@ class Machine:
         self.root = root
 
     def describe(self):
-        model = next(
-            (line.partition(":")[2].strip() for line in lines("/proc/cpuinfo") if line.startswith("model name")), "unknown"
-        )
+        models = [line.partition(":")[2].strip() for line in lines("/proc/cpuinfo") if line.startswith("model name")]
+        model = models[0] if models else "an unknown kind"
         memory = int(lines("/proc/meminfo")[0].split()[1]) / 1024**2
         return f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, Linux {platform.release()}"
 

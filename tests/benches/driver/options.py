@@ -37,6 +37,7 @@ class Options:
     quick: bool
     seed: int
     out: pathlib.Path
+    ottla: str
     check_options: bool
 
 
@@ -50,7 +51,7 @@ def options_of(arguments):
     parser.add_argument("--jobs", help="which of the jobs below, as in a,d; all without it", metavar="LIST")
     parser.add_argument("--rounds", type=int, help="each case so often, in turn; the median counts (3)", metavar="N")
     parser.add_argument(
-        "--peers", choices=["none", "kc", "all"], help="beside whom: nobody, Kafka Connect, or all that can be had (all)"
+        "--peers", choices=["none", "kc", "all"], help="beside nobody, Kafka Connect, or all that can be had (all)"
     )
     parser.add_argument(
         "--records", type=int, help="small records of job a (3200000); the other jobs follow in proportion", metavar="N"
@@ -59,7 +60,8 @@ def options_of(arguments):
     parser.add_argument("--smoke", action="store_true", help="a few records, the debug binary, no peers, only counting")
     parser.add_argument("--repeats", type=int, help="how often a disturbed run is repeated (2)", metavar="N")
     parser.add_argument("--seed", type=int, default=1, help="of the data (1)", metavar="N")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("target/benches"), help="(target/benches)", metavar="DIR")
+    out = pathlib.Path("target/benches")
+    parser.add_argument("--out", type=pathlib.Path, default=out, help=f"where the table goes ({out})", metavar="DIR")
     parser.add_argument("--ottla", help="the binary to measure, instead of building one", metavar="FILE")
     parser.add_argument("--no-build", action="store_true", help="take the programs as they were built last")
     parser.add_argument("--check-options", action="store_true", help=argparse.SUPPRESS)
@@ -86,5 +88,6 @@ def options_of(arguments):
         quick=given.quick,
         seed=given.seed,
         out=given.out,
+        ottla=given.ottla,
         check_options=given.check_options,
     )

@@ -1,8 +1,8 @@
 """Peers: every executable in tests/benches/peers does the jobs it can, and says itself what it took.
 
-`PEER install` brings what it needs. `PEER run --job JOB --bootstrap .. --topic .. --records N ..` does one job and prints a
-line of JSON for each variant: {"variant": "fresh", "wall_s": .., "cpu_s": .., "peak_mib": .., "prefix" or "topic": ..}. Its
-output stays for this driver to count. {"unavailable": ".."} says why it can't.
+`PEER install` brings what it needs. `PEER run --job JOB --bootstrap .. --topic .. --records N ..` does one job and
+prints a line of JSON for each variant: {"variant": "fresh", "wall_s": .., "cpu_s": .., "peak_mib": .., "prefix" or
+"topic": ..}. Its output stays for this driver to count. {"unavailable": ".."} says why it can't.
 """
 
 import dataclasses

@@ -30,11 +30,13 @@ def plot(results):
                 rows.append(f'<text x="{LEFT + length + 6:.1f}" y="{y + 12}">{cost:,.2f} µs</text>')
                 y += BAR + 3
             y += GAP
+    size = f'width="{LEFT + WIDTH + 120}" height="{y + 10}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{LEFT + WIDTH + 120}" height="{y + 10}" font-family="sans-serif" font-size="12">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">\n'
         "<style>.case{font-weight:bold}</style>\n"
         f'<rect width="100%" height="100%" fill="white"/>\n'
-        '<text x="10" y="20" font-size="15">Processor time of a record (shorter is better; each job has its own scale)</text>\n'
+        '<text x="10" y="20" font-size="15">'
+        "Processor time of a record (shorter is better; each job has its own scale)</text>\n"
         + "\n".join(rows)
         + "\n</svg>\n"
     )

@@ -22,7 +22,8 @@ class Results:
 
     def of(self, case, who):
         """The runs that count, and whether they were disturbed."""
-        good = [run for run in self.runs if run.case == case and run.who == who and not run.wrong and not run.unavailable]
+        runs = [run for run in self.runs if run.case == case and run.who == who]
+        good = [run for run in runs if not run.wrong and not run.unavailable]
         calm = [run for run in good if run.others < DISTURBED]
         return (calm, False) if calm else (good, bool(good))
 

@@ -1,6 +1,6 @@
 """The S3 store: a bucket for each run, and what lies in it as files.
 
-Where the server is versitygw, objects are plain files below a folder, and nothing but the making of a bucket needs a request.
+Where the server is versitygw, objects are plain files below a folder, and only making a bucket needs a request.
 """
 
 import contextlib
@@ -45,13 +45,11 @@ class Store:
                 self.request("DELETE", f"/{name}")
 
     def request(self, method, path, query=None, missing_is_fine=False):
-        """One signed request (AWS Signature Version 4) without a body; answers the body, or None where nothing is there."""
+        """One signed request (AWS Signature Version 4) without a body; the answer's body, or None where nothing is."""
         now = datetime.datetime.now(datetime.timezone.utc)
         day, moment = now.strftime("%Y%m%d"), now.strftime("%Y%m%dT%H%M%SZ")
         path = urllib.parse.quote(path)
-        parameters = "&".join(
-            f"{urllib.parse.quote(name, safe='')}={urllib.parse.quote(value, safe='')}" for name, value in sorted((query or {}).items())
-        )
+        parameters = urllib.parse.urlencode(sorted((query or {}).items()), quote_via=urllib.parse.quote, safe="")
         empty = hashlib.sha256(b"").hexdigest()
         headers = {"host": self.address, "x-amz-content-sha256": empty, "x-amz-date": moment}
         names = ";".join(sorted(headers))

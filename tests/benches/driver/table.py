@@ -25,22 +25,23 @@ def table(bench, results):
 
 
 def surroundings(bench, results):
-    data = ", ".join(
-        f"{name}: {bench.data.records(name):,} of {size:.1f} bytes" for name, size in bench.data.mean_bytes.items() if name != "one"
-    )
+    sizes = {name: size for name, size in bench.data.mean_bytes.items() if name != "one"}
+    data = ", ".join(f"{name}: {bench.data.records(name):,} of {size:.1f} bytes" for name, size in sizes.items())
     return (
         f"{bench.machine.describe()}. Ottla {version(bench)}. Objects in {bench.store.describe()}. "
-        f"Broker, store and what is measured share the machine. {bench.options.rounds} rounds in {results.seconds / 60:.0f} minutes.\n"
+        "Broker, store and what is measured share the machine. "
+        f"{bench.options.rounds} rounds in {results.seconds / 60:.0f} minutes.\n"
         f"Records: {data}; 16 partitions, no keys, no compression.\n"
-        "Each figure is the median of the runs, with the smallest and the largest in brackets. The processor time is that of "
-        "the worker's process over its whole life.\n"
+        "Each figure is the median of the runs, with the smallest and the largest in brackets. "
+        "The processor time is that of the worker's process over its whole life.\n"
     )
 
 
 def version(bench):
-    said = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=bench.examples, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    if bench.options.ottla:
+        return f"as in {bench.options.ottla}"
+    command = ["git", "describe", "--always", "--dirty"]
+    said = subprocess.run(command, cwd=bench.examples, capture_output=True, text=True)
     return f"at {said.stdout.strip()}" if said.returncode == 0 else "of an unknown version"
 
 
@@ -49,7 +50,7 @@ def line(results, case, who):
     if not runs:
         return f"| {case.title} | {who} | {why_not(results, case, who)} | | | 0 |\n"
     rate = spread([run.per_second for run in runs], lambda value: f"{value:,.0f}")
-    cost = spread([run.cpu_s / run.records * 1e6 for run in runs], lambda value: f"{value:.2f}" if value < 100 else f"{value:,.0f}")
+    cost = spread([run.cpu_s / run.records * 1e6 for run in runs], lambda value: f"{value:,.{0 if value > 100 else 2}f}")
     peak = spread([run.peak_mib for run in runs], lambda value: f"{value:.0f}")
     return f"| {case.title} | {who} | {rate} | {cost} | {peak} | {len(runs)}{' *' if disturbed else ''} |\n"
 
@@ -91,21 +92,26 @@ def remarks(results):
     text = ""
     if any(results.of(*pair)[1] for pair in results.pairs()):
         text += (
-            f"\n\\* Other programs used more than {DISTURBED} cores meanwhile, in this run and in all its repetitions: "
-            "not a figure to keep.\n"
+            f"\n\\* Other programs used more than {DISTURBED} cores meanwhile, in this run and in all its "
+            "repetitions: not a figure to keep.\n"
         )
     reasons = {}
     for who, job, why in results.missing():
         reasons.setdefault((who, why), []).append(job)
     if reasons:
         text += "\nNot to be had:\n\n"
-        text += "".join(f"- {who} (jobs {', '.join(dict.fromkeys(jobs))}): {why}\n" for (who, why), jobs in reasons.items())
+        for (who, why), jobs in reasons.items():
+            text += f"- {who} (jobs {', '.join(dict.fromkeys(jobs))}): {why}\n"
     remarkable = [run for run in results.runs if run.remark]
     if remarkable:
         text += "\nEvery record once, but in other objects than `flush.size` says:\n\n"
-        text += "".join(f"- round {run.round}, {run.case.job}, {run.case.title}, {run.who}: {run.remark}\n" for run in remarkable)
+        text += "".join(f"- {place(run)}: {run.remark}\n" for run in remarkable)
     wrong = results.wrong
     if wrong:
         text += "\nWrong outcomes, which count nowhere:\n\n"
-        text += "".join(f"- round {run.round}, {run.case.job}, {run.case.title}, {run.who}: {run.wrong[:500]}\n" for run in wrong)
+        text += "".join(f"- {place(run)}: {run.wrong[:500]}\n" for run in wrong)
     return text
+
+
+def place(run):
+    return f"round {run.round}, {run.case.job}, {run.case.title}, {run.who}"
