@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::names::{self, Names};
-use super::scan::{block, digits_end, escape, is_space, plain_end, unescape};
+use super::scan::{block, digits_end, escape, is_space, is_utf8, plain_end, unescape};
 use super::write::write_text;
 use super::{DEPTH_MAX, mistake, parse, to_string};
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::error::Result;
 ///
 /// [`ErrorKind::PoisonRecord`](crate::ErrorKind::PoisonRecord) with the byte position of the first mistake.
 pub fn compact(text: &Bytes) -> Result<Bytes> {
-    if simdutf8::basic::from_utf8(text).is_err() {
+    if !is_utf8(text) {
         return Err(mistake::find(text));
     }
     let mut walk = Walk { text, at: 0, depth: 0, compacted: Vec::new(), copied: 0, repeats: false };
@@ -122,10 +122,7 @@ impl Walk<'_> {
         }
         let mut names = Names::new();
         loop {
-            let start = self.at + 1;
-            let canonical = self.string()?;
-            // A name that was written anew may equal one that looks otherwise.
-            self.repeats |= !canonical || names.add(names::hash(self.text, start, self.at - 1));
+            self.repeats |= self.name(&mut names)?;
             self.space();
             if self.peek()? != b':' {
                 return None;
@@ -144,6 +141,22 @@ impl Walk<'_> {
             }
             self.space();
         }
+    }
+
+    /// Walks over a field's name. True where the object may have had it before.
+    #[inline(always)]
+    fn name(&mut self, names: &mut Names) -> Option<bool> {
+        if self.peek()? != b'"' {
+            return None;
+        }
+        let start = self.at + 1;
+        if let Some((end, hash)) = names::walk(self.text, start) {
+            self.at = end + 1;
+            return Some(names.add(hash));
+        }
+        let canonical = self.string()?;
+        // A name that was written anew may equal one that looks otherwise.
+        Some(!canonical || names.add(names::hash(&self.text[start..self.at - 1])))
     }
 
     fn array(&mut self) -> Option<()> {

@@ -1,6 +1,6 @@
 //! Whether an object has two fields of one name, asked at the price of a few instructions a name.
 
-use super::scan::block;
+use super::scan::{block, plain_length};
 
 /// Up to so many names are looked up one by one; those of a wider object are sorted in the end.
 const FEW: usize = 32;
@@ -49,25 +49,47 @@ fn repeat_among_many(few: [u32; FEW], mut many: Vec<u32>) -> bool {
     many.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-/// The hash of the name that lies in `text` between two places: equal for equal bytes.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Walks over the name that begins at `start`, and says where it ends and its hash. Nothing for a name with escapes, for one
+/// that has no end, and for one in the last bytes of the text.
 #[inline(always)]
-pub(super) fn hash(text: &[u8], start: usize, end: usize) -> u32 {
-    const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-    let length = end - start;
-    let mut hash = (length as u64).wrapping_mul(MIX);
-    let mut at = start;
-    while end - at > 8 {
-        if let Some(block) = block::<8>(text, at) {
-            hash = (hash.rotate_left(29) ^ u64::from_le_bytes(*block)).wrapping_mul(MIX);
+pub(super) fn walk(text: &[u8], start: usize) -> Option<(usize, u32)> {
+    let (mut hash, mut at) = (0, start);
+    loop {
+        let word = u64::from_le_bytes(*block(text, at)?);
+        if let Some(length) = plain_length(word) {
+            let end = at + length as usize;
+            return (text[end] == b'"').then(|| (end, finished(hash, cut(word, length), length)));
         }
+        hash = mixed(hash, word);
         at += 8;
     }
-    let last = match block::<8>(text, at) {
-        // What stands behind the name is cut off.
-        Some(block) => u64::from_le_bytes(*block) & u64::MAX.checked_shr(64 - 8 * (end - at) as u32).unwrap_or(0),
-        None => text[at..end].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
-    };
-    ((hash.rotate_left(29) ^ last).wrapping_mul(MIX) >> 32) as u32
+}
+
+/// The hash of a name: equal for equal bytes.
+pub(super) fn hash(name: &[u8]) -> u32 {
+    let (words, last) = name.as_chunks();
+    let hash = words.iter().fold(0, |hash, word| mixed(hash, u64::from_le_bytes(*word)));
+    let word = last.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    finished(hash, word, last.len() as u32)
+}
+
+/// The word without what stands behind the name.
+#[inline(always)]
+fn cut(word: u64, length: u32) -> u64 {
+    word & u64::MAX.checked_shr(64 - 8 * length).unwrap_or(0)
+}
+
+#[inline(always)]
+fn mixed(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(29) ^ word).wrapping_mul(MIX)
+}
+
+/// The length tells names that end in zero bytes apart.
+#[inline(always)]
+fn finished(hash: u64, last: u64, length: u32) -> u32 {
+    (mixed(hash, last ^ u64::from(length) << 56) >> 32) as u32
 }
 
 #[cfg(test)]
@@ -76,7 +98,7 @@ mod tests {
 
     fn repeats(names: &[String]) -> bool {
         let mut found = Names::new();
-        let among_few = names.iter().any(|name| found.add(hash(name.as_bytes(), 0, name.len())));
+        let among_few = names.iter().any(|name| found.add(hash(name.as_bytes())));
         among_few || found.repeat()
     }
 
@@ -95,14 +117,19 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_depends_on_the_name_alone() {
+    fn a_name_is_walked_over_to_its_hash() {
         for length in 0..30 {
             let name = &b"abcdefghijklmnopqrstuvwxyz0123"[..length];
-            let alone = hash(name, 0, length);
-            for (before, behind) in [("{", "\":1}"), ("{\"x\":1,\"", "\" : null, \"y\":2}"), ("", "\"")] {
+            let walked = |before: &str, behind: &str| {
                 let text = [before.as_bytes(), name, behind.as_bytes()].concat();
-                assert_eq!(hash(&text, before.len(), before.len() + length), alone);
-            }
+                walk(&text, before.len()).map(|(end, hash)| (end - before.len(), hash))
+            };
+            let expected = Some((length, hash(name)));
+            assert_eq!(walked("{\"", "\":12345678}"), expected);
+            assert_eq!(walked("{\"x\":1,\"", "\" : null, \"y\":2}"), expected);
+            assert_eq!(walked("", "\\n\":12345678}"), None);
+            assert_eq!(walked("", "\u{1}\":12345678}"), None);
+            assert_eq!(walked("", ""), None);
         }
     }
 }

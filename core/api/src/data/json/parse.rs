@@ -122,15 +122,18 @@ impl<'a> Parser<'a> {
     /// Reads a field's name; true where the object may have had it before.
     #[inline(always)]
     fn name(&mut self, names: &mut Names) -> Option<(Name, bool)> {
-        let (inside, escaped) = self.string()?;
-        if !escaped {
-            let end = self.at - 1;
-            let repeats = names.add(names::hash(self.text.as_bytes(), end - inside.len(), end));
-            return Some((Name::from(inside), repeats));
+        if self.peek()? != b'"' {
+            return None;
         }
-        let name = unescape(inside);
-        let repeats = names.add(names::hash(name.as_bytes(), 0, name.len()));
-        Some((Name::from(name), repeats))
+        let start = self.at + 1;
+        if let Some((end, hash)) = names::walk(self.text.as_bytes(), start) {
+            self.at = end + 1;
+            return Some((Name::from(&self.text[start..end]), names.add(hash)));
+        }
+        let (inside, escaped) = self.string()?;
+        let name = if escaped { Name::from(unescape(inside)) } else { Name::from(inside) };
+        let repeats = names.add(names::hash(name.as_bytes()));
+        Some((name, repeats))
     }
 
     fn array(&mut self) -> Option<Value> {

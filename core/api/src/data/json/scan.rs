@@ -8,7 +8,10 @@
 #[inline(always)]
 pub(super) fn plain_end(text: &[u8], mut at: usize) -> usize {
     while let Some(block) = block::<16>(text, at) {
-        let marks = block.map(|byte| 0u8.wrapping_sub(u8::from(is_special(byte))));
+        let mut marks = [0u8; 16];
+        for (mark, byte) in marks.iter_mut().zip(block) {
+            *mark = 0u8.wrapping_sub(u8::from(is_special(*byte)));
+        }
         let marks = u128::from_le_bytes(marks);
         if marks != 0 {
             return at + (marks.trailing_zeros() / 8) as usize;
@@ -19,6 +22,25 @@ pub(super) fn plain_end(text: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
+}
+
+/// True for UTF-8 text. Little text is mostly ASCII, and then that is seen before the better check has begun.
+#[inline(always)]
+pub(super) fn is_utf8(text: &[u8]) -> bool {
+    (text.len() <= 128 && text.is_ascii()) || simdutf8::basic::from_utf8(text).is_ok()
+}
+
+/// As [`plain_end`], for what is likely short: the length of what is plain at the beginning of a word of eight bytes, first
+/// byte lowest; nothing where all of it is.
+#[inline(always)]
+pub(super) fn plain_length(word: u64) -> Option<u32> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // What is subtracted from a byte borrows from the next one only where this byte is marked itself.
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
+    let (quotes, backslashes) = (word ^ ONES * u64::from(b'"'), word ^ ONES * u64::from(b'\\'));
+    let marks = (below(quotes, 1) | below(backslashes, 1) | below(word, 0x20)) & HIGH;
+    (marks != 0).then(|| marks.trailing_zeros() / 8)
 }
 
 /// True for what can't stand in a string as it is. Without branches, so that sixteen can be asked at once.
@@ -126,6 +148,10 @@ mod tests {
                     text[place] = byte;
                     let single = if is_special(byte) { place } else { length };
                     assert_eq!(plain_end(&text, 0), single, "{byte:#x} at {place} of {length}");
+                    if let Some(block) = block::<8>(&text, 0) {
+                        let plain = (single < 8).then_some(single as u32);
+                        assert_eq!(plain_length(u64::from_le_bytes(*block)), plain, "{byte:#x} at {place} of {length}");
+                    }
                     let mut text = vec![b'7'; length];
                     text[place] = byte;
                     let single = if byte.is_ascii_digit() { length } else { place };
