@@ -17,6 +17,7 @@
 //! Nothing connects before the first use. A cluster that can't be reached is `Unreachable`, refused credentials are
 //! `RefreshAuth`, a certificate that isn't trusted is `Config`; each names the bootstrap address and what was being done.
 
+mod batch_reader;
 mod consumer;
 mod context;
 mod offsets;

@@ -24,7 +24,7 @@
 //!
 //! # A full inbox
 //!
-//! means that the fetching client is not polled. It stops by itself when its own small queue is full.
+//! means that the fetching client is not read. It stops by itself when its own small queue is full.
 //!
 //! # Positions
 //!
@@ -46,21 +46,19 @@ use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, oneshot};
 
+use super::batch_reader::{BatchReader, Found};
 use super::context::{Connection, Context, Rebalance, kind_of, partition_list};
-use super::{PATIENCE, ask, committed_positions, is_missing, list_offsets, raw_record, topics_of};
+use super::{PATIENCE, ask, committed_positions, is_missing, list_offsets, topics_of};
 use crate::broker::{ConsumerEvent, ConsumerSpec, GroupConsumer, OffsetRange, StartPosition, Subscription};
 
 /// Bytes of batches that may wait for the application before no more are polled; at half of it polling goes on. With what
 /// librdkafka holds (see `settings`), a consumer takes about 7 MiB, and 16 of them fit in 150 MB.
 const BUFFER_MAX: usize = 3 << 20;
-/// Bytes after which a batch is handed over although more records are there.
-const BATCH_BYTES: usize = 1 << 20;
-/// Records polled before commands are looked at again.
-const POLL_BURST: usize = 1000;
+/// Reads before commands are looked at again.
+const READ_BURST: usize = 4;
 /// The thread looks for work at least this often, should librdkafka's wake-up have been missed.
 const NAP: Duration = Duration::from_millis(50);
 /// How often topics are looked for, unless `topic.refresh.interval.ms` says otherwise.
@@ -333,15 +331,8 @@ struct Partition {
     revoked: bool,
     /// The application has paused it.
     paused: bool,
-    /// librdkafka has been told to pause it.
-    pausing: bool,
     /// It is in librdkafka's list.
     listed: bool,
-    /// librdkafka's own position is of this epoch.
-    position_counts: bool,
-    /// Polled, not handed over yet.
-    open: Vec<RawRecord>,
-    open_bytes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -357,6 +348,20 @@ enum Stage {
     OutOfRange,
 }
 
+impl Partition {
+    /// What is read for it now is for the application.
+    fn is_fetching(&self) -> bool {
+        self.stage == Stage::Fetching && !self.revoked
+    }
+
+    /// Hands records over, and what lies between them and `next`.
+    fn hand_over(&mut self, key: TopicPartition, records: Vec<RawRecord>, next: i64, inbox: &Inbox) {
+        self.next = next;
+        let bytes = records.iter().map(RawRecord::size_estimate).sum();
+        inbox.push(bytes, Ok(ConsumerEvent::Batch { partition: key, records, next_offset: next }));
+    }
+}
+
 struct Commit {
     positions: Positions,
     reply: oneshot::Sender<Result<()>>,
@@ -366,6 +371,7 @@ struct Commit {
 struct Poller {
     member: Arc<BaseConsumer<Context>>,
     fetcher: Arc<BaseConsumer<Context>>,
+    reader: BatchReader,
     connection: Arc<Connection>,
     spec: ConsumerSpec,
     inbox: Arc<Inbox>,
@@ -405,10 +411,12 @@ impl Poller {
             let me = std::thread::current();
             client.set_nonempty_callback(move || me.unpark());
         }
+        let fetcher = Arc::new(fetcher);
         Self {
             connection: member.context().connection.clone(),
             member: Arc::new(member),
-            fetcher: Arc::new(fetcher),
+            reader: BatchReader::new(fetcher.clone(), spec.batch_records_max),
+            fetcher,
             spec,
             inbox,
             commands,
@@ -453,23 +461,53 @@ impl Poller {
 
     /// Polls what is there; true if there may be more.
     fn poll(&mut self) -> bool {
-        let (member, fetcher) = (self.member.clone(), self.fetcher.clone());
+        let member = self.member.clone();
         while let Some(Err(error)) = member.poll(Duration::ZERO) {
             self.take_error(&error);
         }
         let events = self.take_rebalances();
-        let mut polled = 0;
-        while polled < POLL_BURST && !self.is_full() {
-            match fetcher.poll(Duration::ZERO) {
-                Some(Ok(message)) => self.take_message(&message),
-                Some(Err(KafkaError::PartitionEOF(number))) => self.end_of_partition(number),
-                Some(Err(error)) => self.take_error(&error),
-                None => break,
+        for _ in 0..READ_BURST {
+            if self.is_full() {
+                return events;
             }
-            polled += 1;
+            if !self.read() {
+                return events;
+            }
         }
-        self.hand_over_all();
-        events || polled == POLL_BURST
+        true
+    }
+
+    /// Reads what has been fetched; true if there may be more.
+    fn read(&mut self) -> bool {
+        let mut failures = Vec::new();
+        let Self { reader, names, partitions, inbox, .. } = self;
+        let mut with = |topic: &str, number: i32, hand_over: &dyn Fn(&mut Partition, TopicPartition)| {
+            let Some(topic) = names.get(topic) else { return };
+            let key = TopicPartition::new(topic.clone(), number);
+            if let Some(partition) = partitions.get_mut(&key).filter(|partition| partition.is_fetching()) {
+                hand_over(partition, key);
+            }
+        };
+        let read = reader.read(|found| match found {
+            Found::Run(run) => with(run.topic, run.partition, &|partition, key| {
+                let records = run.records_from(partition.next);
+                if let Some(last) = records.last() {
+                    let next_offset = last.offset + 1;
+                    partition.hand_over(key, records, next_offset, inbox);
+                }
+            }),
+            // Behind the last record there may be transaction markers.
+            Found::End { topic, partition, position } => with(topic, partition, &|partition, key| {
+                if position > partition.next {
+                    partition.hand_over(key, Vec::new(), position, inbox);
+                }
+            }),
+            Found::Failure(error) => failures.push(error),
+        });
+        for error in failures {
+            self.take_error(&error);
+        }
+        read > 0
     }
 
     /// Whether enough waits for the application.
@@ -494,58 +532,6 @@ impl Poller {
     }
 
     // Records.
-
-    fn take_message(&mut self, message: &rdkafka::message::BorrowedMessage<'_>) {
-        let topic = match self.names.get(message.topic()) {
-            Some(name) => name.clone(),
-            None => return,
-        };
-        let key = TopicPartition::new(topic, message.partition());
-        let Some(partition) = self.partitions.get_mut(&key) else { return };
-        if partition.stage != Stage::Fetching || partition.revoked || message.offset() < partition.next {
-            return;
-        }
-        let record = raw_record(message);
-        partition.position_counts = true;
-        partition.next = record.offset + 1;
-        partition.open_bytes += record.size_estimate();
-        partition.open.push(record);
-        if partition.open.len() >= self.spec.batch_records_max.max(1) || partition.open_bytes >= BATCH_BYTES {
-            hand_over(&self.inbox, &key, partition);
-        }
-    }
-
-    fn hand_over_all(&mut self) {
-        for (key, partition) in &mut self.partitions {
-            if !partition.open.is_empty() {
-                hand_over(&self.inbox, key, partition);
-            }
-        }
-    }
-
-    /// Some partition of this number has come to its end. Behind its last record there may be transaction markers, which
-    /// librdkafka's position counts.
-    fn end_of_partition(&mut self, number: i32) {
-        let Ok(positions) = self.fetcher.position() else { return };
-        for element in positions.elements() {
-            let Offset::Offset(position) = element.offset() else { continue };
-            let key = TopicPartition::new(element.topic(), element.partition());
-            let Some(partition) = self.partitions.get_mut(&key) else { continue };
-            if key.partition != number || partition.stage != Stage::Fetching || partition.revoked {
-                continue;
-            }
-            if partition.position_counts && position > partition.next {
-                if partition.open.is_empty() {
-                    let batch = ConsumerEvent::Batch { partition: key, records: Vec::new(), next_offset: position };
-                    partition.next = position;
-                    self.inbox.push(0, Ok(batch));
-                } else {
-                    partition.next = position;
-                    hand_over(&self.inbox, &key, partition);
-                }
-            }
-        }
-    }
 
     fn take_error(&mut self, error: &KafkaError) {
         let (code, fatal) = match error {
@@ -616,11 +602,7 @@ impl Poller {
                     committed: -1,
                     revoked: false,
                     paused: false,
-                    pausing: false,
                     listed: false,
-                    position_counts: false,
-                    open: Vec::new(),
-                    open_bytes: 0,
                 },
             );
             asked.push((key, self.epoch));
@@ -684,24 +666,14 @@ impl Poller {
 
     fn stop_fetching(&mut self, partitions: &[TopicPartition]) {
         let mut listed = Vec::new();
-        let mut pausing = Vec::new();
         for key in partitions {
             let Some(partition) = self.partitions.get_mut(key) else { continue };
-            partition.open.clear();
-            partition.open_bytes = 0;
             if std::mem::take(&mut partition.listed) {
                 listed.push(key.clone());
-            }
-            if std::mem::take(&mut partition.pausing) {
-                pausing.push(key.clone());
             }
         }
         if !listed.is_empty() {
             self.say("stop fetching", self.fetcher.incremental_unassign(&list_of(&listed)));
-        }
-        if !pausing.is_empty() {
-            // librdkafka remembers a pause beyond the assignment.
-            self.say("resume", self.fetcher.resume(&list_of(&pausing)));
         }
     }
 
@@ -715,11 +687,8 @@ impl Poller {
             }
             Command::Pause(partitions, paused, reply) => {
                 for key in partitions {
-                    if let Some(partition) = self.partitions.get_mut(&key) {
-                        partition.paused = paused;
-                    }
+                    self.pause(&key, paused);
                 }
-                self.apply_pauses();
                 let _ = reply.send(Ok(()));
             }
             Command::Commit(positions, reply) => {
@@ -754,8 +723,6 @@ impl Poller {
             }
             self.epoch += 1;
             partition.epoch = self.epoch;
-            partition.open.clear();
-            partition.open_bytes = 0;
             self.inbox.purge(std::slice::from_ref(&key));
             if partition.stage == Stage::Fetching && (0..=partition.next).contains(&position) {
                 // Records that were there a moment ago; if they are not any more, librdkafka will say so.
@@ -780,15 +747,15 @@ impl Poller {
         }
         partition.stage = Stage::Fetching;
         partition.next = position;
-        partition.position_counts = false;
+        if partition.paused {
+            // Resuming begins here.
+            return;
+        }
         let list = partition_list([(key, Offset::Offset(position))]);
         if partition.listed {
             // A seek waits until the barrier stands. It is refused where fetching has not begun or has stopped.
             match self.fetcher.seek_partitions(list.clone(), PATIENCE) {
-                Ok(result) if result.elements().iter().all(|element| element.error().is_ok()) => {
-                    self.check_position(key);
-                    return;
-                }
+                Ok(result) if result.elements().iter().all(|element| element.error().is_ok()) => return,
                 _ => self.stop_fetching(std::slice::from_ref(key)),
             }
         }
@@ -797,37 +764,19 @@ impl Poller {
             partition.listed = begun.is_ok();
         }
         self.say("start", begun);
-        self.check_position(key);
-        self.apply_pauses();
     }
 
-    /// librdkafka's position counts from when it is known to be of this start: as soon as it is unset, or a record came.
-    fn check_position(&mut self, key: &TopicPartition) {
-        let Ok(positions) = self.fetcher.position() else { return };
-        let unset = positions
-            .find_partition(&key.topic, key.partition)
-            .is_some_and(|element| !matches!(element.offset(), Offset::Offset(_)));
-        if let Some(partition) = self.partitions.get_mut(key) {
-            partition.position_counts = unset;
+    /// A paused partition is not fetched at all, and goes on behind what was handed over (see [`BatchReader`]).
+    fn pause(&mut self, key: &TopicPartition, paused: bool) {
+        let Some(partition) = self.partitions.get_mut(key) else { return };
+        if std::mem::replace(&mut partition.paused, paused) == paused || !partition.is_fetching() {
+            return;
         }
-    }
-
-    /// Tells librdkafka which partitions to pause or resume, and only where that changes: a needless resume would throw away
-    /// what it has fetched.
-    fn apply_pauses(&mut self) {
-        let (mut pause, mut resume) = (Vec::new(), Vec::new());
-        for (key, partition) in &mut self.partitions {
-            let wanted = partition.paused;
-            if partition.listed && wanted != partition.pausing {
-                partition.pausing = wanted;
-                if wanted { pause.push(key.clone()) } else { resume.push(key.clone()) }
-            }
-        }
-        if !pause.is_empty() {
-            self.say("pause", self.fetcher.pause(&list_of(&pause)));
-        }
-        if !resume.is_empty() {
-            self.say("resume", self.fetcher.resume(&list_of(&resume)));
+        if paused {
+            self.stop_fetching(std::slice::from_ref(key));
+        } else {
+            let next = partition.next;
+            self.fetch_from(key, next);
         }
     }
 
@@ -1175,8 +1124,8 @@ impl Poller {
         self.take_rebalances();
         self.member.context().closing.store(true, Ordering::Release);
         self.agree_to_revocation();
-        let Self { member, fetcher, inbox, .. } = self;
-        drop(fetcher);
+        let Self { member, fetcher, reader, inbox, .. } = self;
+        drop((reader, fetcher));
         // Questions that are being asked hold the member. They end by themselves.
         let begun = Instant::now();
         while Arc::strong_count(&member) > 1 && begun.elapsed() < PATIENCE {
@@ -1196,12 +1145,6 @@ impl Poller {
             tracing::error!("group '{}': {doing}: {error}", self.spec.group);
         }
     }
-}
-
-fn hand_over(inbox: &Inbox, key: &TopicPartition, partition: &mut Partition) {
-    let records = std::mem::take(&mut partition.open);
-    let bytes = std::mem::take(&mut partition.open_bytes);
-    inbox.push(bytes, Ok(ConsumerEvent::Batch { partition: key.clone(), records, next_offset: partition.next }));
 }
 
 fn list_of(partitions: &[TopicPartition]) -> TopicPartitionList {
