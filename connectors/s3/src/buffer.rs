@@ -17,13 +17,31 @@ use crate::client::Body;
 const CHUNK: usize = 128 * 1024;
 /// Capacity of an object's first chunk; each further one is twice as large, up to [`CHUNK`].
 const CHUNK_FIRST: usize = 4 * 1024;
-/// How many empty full-grown chunks are kept: 4 MiB for the whole process.
-const SPARE_MAX: usize = 32;
+/// Empty chunks are kept as long as they and those in use take less than this, all sinks of this process together: new memory
+/// costs more than what is written into it.
+const KEPT_MAX: usize = 48 * 1024 * 1024;
 
-/// What all chunks of this process take.
+/// What all chunks of this process take, without the empty ones.
 static HELD: AtomicUsize = AtomicUsize::new(0);
 /// Empty full-grown chunks.
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static SPARE: Mutex<Spare> = Mutex::new(Spare { chunks: Vec::new(), unused: 0 });
+
+/// See [`SPARE`].
+struct Spare {
+    chunks: Vec<Vec<u8>>,
+    /// So many of them were not needed since the last call of [`trim_spare`].
+    unused: usize,
+}
+
+/// Gives back the empty chunks that nobody has needed since the last call; to be called now and then.
+pub(crate) fn trim_spare() {
+    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = spare.chunks.len() - spare.unused.min(spare.chunks.len());
+    let given_back = spare.chunks.split_off(kept);
+    spare.unused = kept;
+    drop(spare);
+    drop(given_back);
+}
 
 /// How many bytes of memory the open objects and the uploads of this process take, all sinks together.
 pub(crate) fn held() -> usize {
@@ -40,8 +58,13 @@ struct Chunk {
 impl Chunk {
     /// An empty chunk for at least `capacity` bytes.
     fn new(capacity: usize) -> Self {
-        let spare = if capacity == CHUNK { SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop() } else { None };
-        let bytes = spare.unwrap_or_else(|| Vec::with_capacity(capacity));
+        let spare = (capacity == CHUNK).then(|| {
+            let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+            let chunk = spare.chunks.pop();
+            spare.unused = spare.unused.min(spare.chunks.len());
+            chunk
+        });
+        let bytes = spare.flatten().unwrap_or_else(|| Vec::with_capacity(capacity));
         debug_assert!(bytes.is_empty(), "a chunk comes back empty");
         let mut chunk = Self { bytes, counted: 0 };
         chunk.count();
@@ -89,8 +112,8 @@ impl Drop for Chunk {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
             let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-            if spare.len() < SPARE_MAX {
-                spare.push(bytes);
+            if HELD.load(Relaxed) + spare.chunks.len() * CHUNK < KEPT_MAX {
+                spare.chunks.push(bytes);
             }
         }
     }
@@ -189,7 +212,7 @@ impl Buffer {
     }
 
     /// Begins a new tail, for `needed` bytes or more if they fit before the next end. The old one must be full, and the
-    /// buffer not: see [`is_full`](Self::is_full). `sure` says that exactly `needed` bytes will come and no more.
+    /// buffer not: see [`is_full`](Self::is_full). `sure` says that no more than `needed` bytes will come.
     pub(crate) fn grow(&mut self, needed: usize, sure: bool) {
         debug_assert!(self.room() == 0 && !self.is_full());
         self.seal();
@@ -207,7 +230,7 @@ impl Buffer {
         self.len() >= self.part_size
     }
 
-    /// True where the tail is full and a part could go, of [`splittable`](Self::splittable) bytes.
+    /// How many bytes could go as a part without the end of the object.
     pub(crate) fn splittable(&self) -> usize {
         // The last part of an object is never empty.
         self.len().saturating_sub(1) / self.quantum * self.quantum
@@ -258,5 +281,116 @@ impl Buffer {
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Buffer({} bytes in {} of memory)", self.len(), self.held())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_testkit::fault::Random;
+
+    use super::*;
+
+    /// What an object must be made of, and what it was made of so far.
+    struct Object {
+        buffer: Buffer,
+        part_size: usize,
+        quantum: usize,
+        expected: Vec<u8>,
+        parts: Vec<Body>,
+    }
+
+    impl Object {
+        fn new(random: &mut Random) -> Self {
+            let part_size = [1, 7, 1000, CHUNK, CHUNK + 1, 3 * CHUNK, 500_000][random.below(7) as usize];
+            let quantum = [1, part_size, 64, 100_000, CHUNK][random.below(5) as usize].min(part_size);
+            let buffer = Buffer::new(part_size, quantum);
+            Self { buffer, part_size, quantum, expected: Vec::new(), parts: Vec::new() }
+        }
+
+        /// Appends as the writer does, sending parts ahead by chance.
+        fn append(&mut self, text: &[u8], random: &mut Random) {
+            let mut rest = text;
+            loop {
+                rest = &rest[self.buffer.push(rest)..];
+                if rest.is_empty() {
+                    return;
+                }
+                let whole = self.buffer.len() / self.quantum * self.quantum;
+                if self.buffer.is_full() {
+                    self.take(self.part_size);
+                } else if whole > 0 && random.below(4) == 0 {
+                    self.take(whole);
+                }
+                self.buffer.grow(rest.len(), random.below(20) == 0);
+            }
+        }
+
+        fn line(&mut self, text: &[u8], rendered: bool, random: &mut Random) {
+            self.expected.extend_from_slice(text);
+            self.expected.push(b'\n');
+            let mut over = Vec::new();
+            let pushed = if rendered {
+                self.buffer.push_rendered(&mut over, |out| out.extend_from_slice(text))
+            } else {
+                self.buffer.push_line(text)
+            };
+            if !pushed {
+                over = [text, b"\n"].concat();
+            }
+            self.append(&over, random);
+            let splittable = self.buffer.splittable();
+            if splittable > 0 && random.below(10) == 0 {
+                self.take(splittable);
+            }
+        }
+
+        fn take(&mut self, length: usize) {
+            let before = self.buffer.held();
+            let (body, held) = self.buffer.take(length);
+            assert_eq!((body.len(), self.buffer.held() + held), (length as u64, before));
+            self.parts.push(body);
+        }
+    }
+
+    #[test]
+    fn recycled_chunks_carry_nothing_from_one_object_into_another() {
+        let seed = std::env::var("OTTLA_SEED").ok().map_or_else(rand_seed, |seed| seed.parse().expect("a number"));
+        eprintln!("OTTLA_SEED={seed}");
+        let mut random = Random::new(seed);
+        let mut open: Vec<Object> = (0..4).map(|_| Object::new(&mut random)).collect();
+        let mut uploading: Vec<(Vec<u8>, Vec<Body>)> = Vec::new();
+        for n in 0..4000_u64 {
+            let index = random.below(open.len() as u64) as usize;
+            let longest = [3, 80, 700, 5000, 300_000][random.below(if n % 50 == 0 { 5 } else { 4 }) as usize];
+            let text = vec![b'a' + (n % 26) as u8; random.below(longest) as usize];
+            let rendered = random.below(2) == 0;
+            open[index].line(&text, rendered, &mut random);
+            if random.below(30) == 0 {
+                let object = std::mem::replace(&mut open[index], Object::new(&mut random));
+                let held = object.buffer.held();
+                let Object { buffer, expected, mut parts, part_size, quantum } = object;
+                for part in &parts {
+                    let whole = part.len() % quantum as u64 == 0 || part.len() == part_size as u64;
+                    assert!(whole, "a part of {} bytes, of {part_size} or multiples of {quantum}", part.len());
+                }
+                let (rest, held_at_end) = buffer.finish();
+                assert!(held_at_end <= held && !rest.is_empty() && rest.len() <= part_size as u64);
+                parts.push(rest);
+                uploading.push((expected, parts));
+            }
+            // An upload ends some time; until then it holds what was written, whatever was written meanwhile.
+            if uploading.len() > 8 {
+                let (expected, parts) = uploading.swap_remove(random.below(uploading.len() as u64) as usize);
+                let stored: Vec<u8> = parts.iter().flat_map(|part| part.to_bytes()).collect();
+                assert!(stored == expected, "an object of {} bytes differs", expected.len());
+            }
+            if random.below(100) == 0 {
+                trim_spare();
+            }
+        }
+    }
+
+    fn rand_seed() -> u64 {
+        uuid::Uuid::new_v4().as_u64_pair().0
     }
 }

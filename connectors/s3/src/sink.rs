@@ -17,6 +17,7 @@ use ottla_api::prelude::*;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
+use crate::buffer;
 use crate::client::folder::FolderStore;
 use crate::client::s3::S3Store;
 use crate::client::{self, Conditional, ObjectStore};
@@ -263,13 +264,15 @@ impl S3SinkTask {
     async fn check_uploads(&mut self, only: Option<&TopicPartition>) -> Result<()> {
         loop {
             let mut troubled = false;
-            for (partition, found) in &mut self.partitions {
-                if only.is_none_or(|only| only == partition) {
-                    if let Some(error) = found.writer.take_trouble() {
-                        return Err(error);
-                    }
-                    troubled |= found.writer.is_troubled();
+            let (one, all) = match only {
+                Some(partition) => (self.partitions.get_mut(partition), None),
+                None => (None, Some(self.partitions.values_mut())),
+            };
+            for found in one.into_iter().chain(all.into_iter().flatten()) {
+                if let Some(error) = found.writer.take_trouble() {
+                    return Err(error);
                 }
+                troubled |= found.writer.is_troubled();
             }
             if !troubled {
                 return Ok(());
@@ -535,6 +538,7 @@ impl SinkTask for S3SinkTask {
         let stopped = self.partitions.values_mut().find(|found| found.writer.is_stopped());
         let result = stopped.and_then(|found| found.writer.take_trouble()).map_or(Ok(()), Err);
         self.report_memory();
+        buffer::trim_spare();
         let abandoned = self.abandoned.drain(..).map(Uploader::abandon);
         futures::future::join_all(abandoned).await;
         result
