@@ -38,19 +38,20 @@ impl TransformationChain {
         self.stages.iter().filter(|stage| !stage.transformation.is_deterministic()).map(|stage| stage.name.as_str())
     }
 
-    /// Sends a record through. Nothing comes out where a stage drops it.
+    /// Sends a record through. Nothing comes out where a stage drops it. A stage whose guards say no does not touch it: what
+    /// is text stays text.
     pub fn apply(&mut self, mut record: Record) -> Result<Option<Record>, Failure> {
         for stage in &mut self.stages {
-            let applied = stage
-                .applies_to(&mut record)
-                .and_then(|applies| if applies { stage.transformation.apply(record) } else { Ok(Some(record)) });
-            record = match applied {
-                Ok(Some(record)) => record,
+            match stage.applies_to(&mut record) {
+                Ok(true) => (),
+                Ok(false) => continue,
+                Err(error) => return Err(stage.failure(error)),
+            }
+            match stage.transformation.apply(record) {
+                Ok(Some(changed)) => record = changed,
                 Ok(None) => return Ok(None),
-                Err(error) => {
-                    return Err(Failure::new(Stage::Transformation, format!("transformation '{}'", stage.name), error));
-                }
-            };
+                Err(error) => return Err(stage.failure(error)),
+            }
         }
         Ok(Some(record))
     }
@@ -70,6 +71,11 @@ impl ChainStage {
         Ok(Self { name: stage.name.clone(), transformation, guards: guards.collect::<Result<_>>()? })
     }
 
+    #[cold]
+    fn failure(&self, error: Error) -> Failure {
+        Failure::new(Stage::Transformation, format!("transformation '{}'", self.name), error)
+    }
+
     fn applies_to(&mut self, record: &mut Record) -> Result<bool> {
         for (predicate, negate) in &mut self.guards {
             if predicate.test(record)? == *negate {
@@ -83,5 +89,78 @@ impl ChainStage {
 impl fmt::Debug for TransformationChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.stages.iter().map(|stage| &stage.name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ottla_api::record::Payload;
+
+    /// Says always the same, or that it can't say.
+    struct Says(Option<bool>);
+
+    impl Predicate for Says {
+        fn test(&mut self, _: &mut Record) -> Result<bool> {
+            self.0.ok_or_else(|| Error::data("no answer"))
+        }
+    }
+
+    /// Decodes, and refuses what is no map.
+    struct Decode;
+
+    impl Transformation for Decode {
+        fn apply(&mut self, mut record: Record) -> Result<Option<Record>> {
+            match record.value.value()?.as_map() {
+                Some(map) if map.is_empty() => Ok(None),
+                Some(_) => Ok(Some(record)),
+                None => Err(Error::data("no map")),
+            }
+        }
+    }
+
+    fn chain(guards: &[(Option<bool>, bool)]) -> TransformationChain {
+        let guard = |(answer, negate): &(Option<bool>, bool)| {
+            let predicate: Box<dyn Predicate> = Box::new(Says(*answer));
+            (predicate, *negate)
+        };
+        let guards = guards.iter().map(guard).collect();
+        TransformationChain {
+            stages: vec![ChainStage { name: "decode".to_owned(), transformation: Box::new(Decode), guards }],
+        }
+    }
+
+    fn record(text: &'static str) -> Record {
+        let mut record = Record::new("t", 0i64);
+        record.value = Payload::json(text.into());
+        record
+    }
+
+    #[test]
+    fn a_stage_works_where_all_its_guards_agree() {
+        for (guards, works) in [
+            (&[][..], true),
+            (&[(Some(true), false)], true),
+            (&[(Some(false), false)], false),
+            (&[(Some(true), true)], false),
+            (&[(Some(false), true), (Some(true), false)], true),
+            (&[(Some(true), false), (Some(false), false)], false),
+        ] {
+            let after = chain(guards).apply(record("{\"a\":1}")).unwrap().unwrap();
+            assert_eq!(matches!(after.value, Payload::Data { .. }), works, "{guards:?}");
+            if !works {
+                assert_eq!(after, record("{\"a\":1}"), "what no stage works on stays the text it is");
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_is_dropped_or_fails_with_the_name_of_the_stage() {
+        assert!(chain(&[]).apply(record("{}")).unwrap().is_none());
+        for (guards, text, error) in [(&[][..], "1", "no map"), (&[(None, false)], "{}", "no answer")] {
+            let failure = chain(guards).apply(record(text)).unwrap_err();
+            assert_eq!(failure.stage, Stage::Transformation);
+            assert_eq!((&*failure.class, failure.error.to_string()), ("transformation 'decode'", error.to_owned()));
+        }
     }
 }
