@@ -32,7 +32,8 @@ def plan(bench):
         planned.append((Case("g", "small records", "small"), floors(bench)))
     if "a" in jobs:
         planned += small_records(bench, rivals)
-        planned.append((Case("a", ONE_FILE, "small"), [kafka_to_file.Ottla(bench), *rivals]))
+        beside = [rival.only_once() for rival in rivals]
+        planned.append((Case("a", ONE_FILE, "small"), [kafka_to_file.Ottla(bench), *beside]))
     if {"b", "c", "g"} & set(jobs):
         planned.append((Case("g", "posts", "pin"), floors(bench)))
     if "b" in jobs:
@@ -50,7 +51,7 @@ def plan(bench):
     if "f" in jobs:
         for kind, title in (("postgres", "PostgreSQL"), ("mariadb", "MariaDB")):
             table = Database(bench, kind)
-            beside = [rival.reading(table) for rival in rivals]
+            beside = [rival.only_once(table) for rival in rivals]
             contenders = [rows_to_kafka.Read(bench, table), rows_to_kafka.Ottla(bench, table), *beside]
             planned.append((Case("f", f"from {title}", "row"), contenders))
     if "s" in jobs:

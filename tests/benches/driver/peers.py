@@ -37,13 +37,13 @@ def peers(bench):
 
 
 class Peer:
-    def __init__(self, bench, path, database=None):
-        self.bench, self.path, self.database = bench, path, database
+    def __init__(self, bench, path, database=None, once=False):
+        self.bench, self.path, self.database, self.once = bench, path, database, once
         self.who = TITLES.get(path.name, path.name)
 
-    def reading(self, database):
-        """The same peer, as one that reads a database."""
-        return Peer(self.bench, self.path, database)
+    def only_once(self, database=None):
+        """The same peer where it takes minutes: in the first round alone. It may read a database."""
+        return Peer(self.bench, self.path, database, once=True)
 
     def runs(self, case):
         bench = self.bench

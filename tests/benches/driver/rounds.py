@@ -54,7 +54,7 @@ def run(bench, planned):
         for case, contenders in planned:
             # Whoever is second finds the machine warmer: every other round begins at the other end.
             for contender in contenders if number % 2 == 0 else reversed(contenders):
-                if (case, contender.who) in missing:
+                if (case, contender.who) in missing or (number and getattr(contender, "once", False)):
                     continue
                 for run in undisturbed(bench, contender, case):
                     run.round = number + 1

@@ -50,7 +50,7 @@ def line(results, case, who):
     if not runs:
         return f"| {case.title} | {who} | {why_not(results, case, who)} | | | 0 |\n"
     rate = spread([run.per_second for run in runs], lambda value: f"{value:,.0f}")
-    cost = spread([run.cpu_s / run.records * 1e6 for run in runs], lambda value: f"{value:,.{0 if value > 100 else 2}f}")
+    cost = spread([run.cpu_s / run.records * 1e6 for run in runs], micros)
     peak = spread([run.peak_mib for run in runs], lambda value: f"{value:.0f}")
     return f"| {case.title} | {who} | {rate} | {cost} | {peak} | {len(runs)}{' *' if disturbed else ''} |\n"
 
@@ -71,6 +71,10 @@ def starts(results, pairs):
 def why_not(results, case, who):
     reasons = [run.wrong for run in results.runs if run.case == case and run.who == who]
     return next((reason.replace("\n", " ").replace("|", "/")[:200] for reason in reasons if reason), "not run")
+
+
+def micros(value):
+    return f"{value:,.0f}" if value > 100 else f"{value:.2f}"
 
 
 def spread(values, form):
