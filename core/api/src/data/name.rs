@@ -4,14 +4,14 @@ use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::ops::Deref;
 
-use smol_str::SmolStr;
+use compact_str::CompactString;
 
 /// The name of a field in a [`Map`](super::Map): text that is not changed, only replaced.
 ///
-/// Records of one topic repeat their names, so names are cheap: up to 23 bytes lie in the name itself, longer ones are shared
-/// by its clones. Wherever a `&str` is asked for, a `&Name` will do; `&str` and `String` become names with `into()`.
+/// Every record brings its names along, so names are cheap: up to 24 bytes lie in the name itself, without an allocation.
+/// Wherever a `&str` is asked for, a `&Name` will do; `&str` and `String` become names with `into()`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Name(SmolStr);
+pub struct Name(CompactString);
 
 impl Name {
     /// The name as text.
@@ -46,27 +46,27 @@ impl Borrow<str> for Name {
 impl From<&str> for Name {
     #[inline]
     fn from(name: &str) -> Self {
-        Self(SmolStr::new(name))
+        Self(CompactString::new(name))
     }
 }
 
 impl From<String> for Name {
     #[inline]
     fn from(name: String) -> Self {
-        Self(SmolStr::from(name))
+        Self(CompactString::from(name))
     }
 }
 
 impl From<&String> for Name {
     #[inline]
     fn from(name: &String) -> Self {
-        Self(SmolStr::new(name))
+        Self(CompactString::new(name))
     }
 }
 
 impl From<Cow<'_, str>> for Name {
     fn from(name: Cow<'_, str>) -> Self {
-        Self(SmolStr::from(name))
+        Self(CompactString::from(name))
     }
 }
 

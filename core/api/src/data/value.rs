@@ -240,6 +240,12 @@ impl Map {
         &mut self.0
     }
 
+    /// These fields, no two of which have the same name.
+    #[inline]
+    pub(crate) fn from_fields(fields: Vec<(Name, Value)>) -> Self {
+        Self(fields)
+    }
+
     /// Of fields with one name keeps the last value, in the place of the first.
     pub(crate) fn keep_last(&mut self) {
         let mut places: HashMap<Name, usize> = HashMap::with_capacity(self.0.len());

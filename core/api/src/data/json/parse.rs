@@ -88,7 +88,7 @@ impl<'a> Parser<'a> {
         if self.peek()? == b'}' {
             return self.leave(Value::Map(Map::new()));
         }
-        let mut map = Map::with_capacity(USUAL_FIELDS);
+        let mut fields: Vec<(Name, Value)> = Vec::with_capacity(USUAL_FIELDS);
         let mut names = Names::new();
         loop {
             let (name, repeats) = self.name(&mut names)?;
@@ -99,15 +99,16 @@ impl<'a> Parser<'a> {
             self.at += 1;
             self.space();
             let value = self.value()?;
-            if repeats {
-                map.insert(name, value);
+            if repeats && let Some(place) = fields.iter_mut().find(|(known, _)| *known == name) {
+                place.1 = value;
             } else {
-                map.push(name, value);
+                fields.push((name, value));
             }
             self.space();
             match self.peek()? {
                 b',' => self.at += 1,
                 b'}' => {
+                    let mut map = Map::from_fields(fields);
                     if names.repeat() {
                         map.keep_last();
                     }

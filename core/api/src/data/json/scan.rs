@@ -38,7 +38,7 @@ pub(super) fn plain_length(word: u64) -> Option<u32> {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     // What is subtracted from a byte borrows from the next one only where this byte is marked itself.
     let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word;
-    let (quotes, backslashes) = (word ^ ONES * u64::from(b'"'), word ^ ONES * u64::from(b'\\'));
+    let (quotes, backslashes) = (word ^ (ONES * u64::from(b'"')), word ^ (ONES * u64::from(b'\\')));
     let marks = (below(quotes, 1) | below(backslashes, 1) | below(word, 0x20)) & HIGH;
     (marks != 0).then(|| marks.trailing_zeros() / 8)
 }
