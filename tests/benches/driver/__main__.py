@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 
 import rounds
@@ -47,4 +48,5 @@ def save(folder, text, results):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that what is measured ends, too.
     sys.exit(main())

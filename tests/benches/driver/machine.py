@@ -59,8 +59,14 @@ class Machine:
             )
             peak = Peak(process.pid)
             killer = threading.Timer(deadline, process.kill)
+            killer.daemon = True
             killer.start()
-            _, status, used = os.wait4(process.pid, 0)
+            try:
+                _, status, used = os.wait4(process.pid, 0)
+            except SystemExit:
+                process.terminate()
+                process.wait()
+                raise
             wall = time.monotonic() - started
             killer.cancel()
             process.returncode = os.waitstatus_to_exitcode(status)
