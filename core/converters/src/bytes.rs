@@ -24,15 +24,12 @@ impl Converter for ByteArrayConverter {
             let found = schema.schema_type().name().to_uppercase();
             return Err(Error::data(format!("Invalid schema type for ByteArrayConverter: {found}")));
         }
-        let (_, value) = payload.clone().into_data()?;
-        match value {
-            Value::Null => Ok(None),
-            Value::Bytes(bytes) => Ok(Some(bytes)),
-            other => {
-                let found = other.type_name();
-                Err(Error::data(format!("ByteArrayConverter is not compatible with objects of type {found}")))
-            }
-        }
+        let found = match payload {
+            Payload::Data { value: Value::Null, .. } => return Ok(None),
+            Payload::Data { value: Value::Bytes(bytes), .. } => return Ok(Some(bytes.clone())),
+            other => other.clone().value()?.type_name(),
+        };
+        Err(Error::data(format!("ByteArrayConverter is not compatible with objects of type {found}")))
     }
 }
 

@@ -12,6 +12,7 @@ mod value;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -65,13 +66,15 @@ pub struct JsonConverter {
     parsed: Cache<Bytes, Arc<Schema>>,
     /// The text of schemas by their address. Each entry holds its schema, so that no other one can get the address.
     written: Cache<usize, (Arc<Schema>, Bytes)>,
+    /// How long the last text was that was written: the next one will hardly be longer.
+    written_length: AtomicUsize,
 }
 
 impl JsonConverter {
     /// A converter with these options.
     pub fn new(config: JsonConverterConfig) -> Self {
         let size = config.schemas_cache_size;
-        Self { config, parsed: Cache::new(size), written: Cache::new(size) }
+        Self { config, parsed: Cache::new(size), written: Cache::new(size), written_length: AtomicUsize::new(128) }
     }
 
     fn parsed_schema(&self, text: &Bytes) -> Result<Arc<Schema>> {
@@ -138,7 +141,8 @@ impl Converter for JsonConverter {
         if let (Payload::Json(text), false) = (payload, self.config.schemas_enable) {
             return Ok(Some(text.clone()));
         }
-        let mut out = Vec::with_capacity(128);
+        let expected = self.written_length.load(Ordering::Relaxed);
+        let mut out = Vec::with_capacity(expected + expected / 8);
         if self.config.schemas_enable {
             out.extend_from_slice(b"{\"schema\":");
             match payload.schema() {
@@ -151,6 +155,7 @@ impl Converter for JsonConverter {
         } else {
             self.write_payload(payload, &mut out)?;
         }
+        self.written_length.store(out.len(), Ordering::Relaxed);
         Ok(Some(out.into()))
     }
 }
@@ -173,9 +178,10 @@ fn split_envelope(text: &Bytes) -> Result<(Bytes, Bytes)> {
         // After the name stands a colon: the text was checked.
         let value = name.end + 1..skip_value(text, name.end + 1);
         at = value.end + usize::from(text[value.end] == b',');
-        let place = match json::parse(&text[name])? {
-            Value::String(name) if name == "schema" => &mut schema,
-            Value::String(name) if name == "payload" => &mut payload,
+        // The names are written in one way only in compact text.
+        let place = match &text[name] {
+            b"\"schema\"" => &mut schema,
+            b"\"payload\"" => &mut payload,
             _ => return Err(no_envelope()),
         };
         *place = Some(text.slice(value));
@@ -231,16 +237,32 @@ fn no_envelope() -> Error {
 /// made anew for each record), where no order of eviction would help.
 struct Cache<K, V> {
     size_max: usize,
-    entries: Mutex<HashMap<K, V>>,
+    entries: Mutex<Entries<K, V>>,
 }
 
-impl<K: Eq + Hash, V: Clone> Cache<K, V> {
+struct Entries<K, V> {
+    /// What was asked for last, which mostly is what is asked for next: comparing is quicker than hashing.
+    last: Option<(K, V)>,
+    all: HashMap<K, V>,
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     fn new(size_max: usize) -> Self {
-        Self { size_max, entries: Mutex::default() }
+        Self { size_max, entries: Mutex::new(Entries { last: None, all: HashMap::new() }) }
     }
 
     fn get(&self, key: &K) -> Option<V> {
-        self.lock().get(key).cloned()
+        let mut entries = self.lock();
+        if let Some((last, value)) = &entries.last
+            && last == key
+        {
+            return Some(value.clone());
+        }
+        let (key, value) = entries.all.get_key_value(key)?;
+        let found = (key.clone(), value.clone());
+        let value = found.1.clone();
+        entries.last = Some(found);
+        Some(value)
     }
 
     fn insert(&self, key: K, value: V) {
@@ -248,13 +270,14 @@ impl<K: Eq + Hash, V: Clone> Cache<K, V> {
             return;
         }
         let mut entries = self.lock();
-        if entries.len() >= self.size_max {
-            entries.clear();
+        if entries.all.len() >= self.size_max {
+            entries.all.clear();
         }
-        entries.insert(key, value);
+        entries.all.insert(key.clone(), value.clone());
+        entries.last = Some((key, value));
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, V>> {
+    fn lock(&self) -> MutexGuard<'_, Entries<K, V>> {
         // Nothing between lock and unlock can leave the map half changed.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -379,7 +402,7 @@ mod tests {
                 read(&forgetful, text).unwrap();
             }
         }
-        assert_eq!(forgetful.parsed.lock().len(), 1);
+        assert_eq!(forgetful.parsed.lock().all.len(), 1);
     }
 
     #[test]

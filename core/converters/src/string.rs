@@ -41,14 +41,21 @@ impl Converter for StringConverter {
     }
 
     fn from_connect(&self, _topic: &str, payload: &Payload) -> Result<Option<Bytes>> {
-        let (_, value) = payload.clone().into_data()?;
+        let parsed;
+        let value = match payload {
+            Payload::Data { value, .. } => value,
+            Payload::Json(text) => {
+                parsed = json::parse(text)?;
+                &parsed
+            }
+        };
         match value {
             Value::Null => Ok(None),
             Value::String(text) => self.encoding.encode(text).map(Some),
             other => {
                 let mut text = String::new();
-                print(&other, &mut text);
-                self.encoding.encode(text).map(Some)
+                print(other, &mut text);
+                self.encoding.encode(&text).map(Some)
             }
         }
     }
@@ -80,9 +87,9 @@ impl Encoding {
         }
     }
 
-    fn encode(self, text: String) -> Result<Bytes> {
+    fn encode(self, text: &str) -> Result<Bytes> {
         let (last, name) = match self {
-            Self::Utf8 => return Ok(text.into()),
+            Self::Utf8 => return Ok(Bytes::copy_from_slice(text.as_bytes())),
             Self::Latin1 => ('\u{ff}', "ISO-8859-1"),
             Self::Ascii => ('\u{7f}', "US-ASCII"),
         };
@@ -123,8 +130,6 @@ fn print(value: &Value, out: &mut String) {
         Value::Int16(n) => write!(out, "{n}"),
         Value::Int32(n) => write!(out, "{n}"),
         Value::Int64(n) => write!(out, "{n}"),
-        Value::Float32(n) if n.is_infinite() => infinity(*n > 0.0, out),
-        Value::Float64(n) if n.is_infinite() => infinity(*n > 0.0, out),
         Value::Float32(n) => out.write_str(&json::text_of_f32(*n)),
         Value::Float64(n) => out.write_str(&json::text_of_f64(*n)),
         Value::Number(text) => out.write_str(text),
@@ -174,10 +179,6 @@ fn print(value: &Value, out: &mut String) {
             out.write_str("}")
         }
     };
-}
-
-fn infinity(positive: bool, out: &mut String) -> std::fmt::Result {
-    out.write_str(if positive { "Infinity" } else { "-Infinity" })
 }
 
 #[cfg(test)]

@@ -208,8 +208,13 @@ pub(super) fn read(schema: &Arc<Schema>, value: Value, config: &JsonConverterCon
         SchemaType::Struct => match value {
             Value::Map(mut map) => {
                 // Fields that the schema doesn't know are left out, as Kafka does.
-                let values = schema.fields().iter().map(|field| {
-                    let value = map.get_mut(&field.name).map(std::mem::take).unwrap_or_default();
+                let values = schema.fields().iter().enumerate().map(|(place, field)| {
+                    // Nearly always the fields come in the schema's order; looking for them is the slow way.
+                    let value = match map.fields_mut().get_mut(place) {
+                        Some((name, value)) if *name == field.name => Some(value),
+                        _ => map.get_mut(&field.name),
+                    };
+                    let value = value.map(std::mem::take).unwrap_or_default();
                     read(&field.schema, value, config).map_err(|error| error.with("field", &field.name))
                 });
                 let values = values.collect::<Result<_>>()?;
