@@ -12,13 +12,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use ottla_api::offset::{SourceOffsets, TopicPartition};
 use ottla_api::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ProducerContext, ThreadedProducer};
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use super::context::{Connection, kind_of};
 use super::{PATIENCE, SLICE, blocking};
@@ -27,7 +28,9 @@ use crate::broker::{OffsetStore, Producer, ProducerRecord};
 /// How long trouble may last before a call says so, in order that the status shows it.
 const TROUBLE_MAX: Duration = Duration::from_secs(10);
 /// Pause before a full queue is tried again.
-const QUEUE_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const QUEUE_PAUSE: Duration = Duration::from_millis(5);
+/// How long reports are waited for before a look at how the client is.
+pub(super) const REPORT_PAUSE: Duration = Duration::from_millis(500);
 
 /// A producer of one task.
 pub(super) struct KafkaProducer {
@@ -38,6 +41,8 @@ pub(super) struct KafkaProducer {
     /// Whether the cluster has answered this client. Until then a call first finds out if it is there at all.
     reached: bool,
     batch: Option<Batch>,
+    /// The records of a batch whose call ended before it did. The next call may be about the same ones.
+    unfinished: Vec<ProducerRecord>,
     offsets: Arc<dyn OffsetStore>,
 }
 
@@ -45,23 +50,53 @@ pub(super) type Client = ThreadedProducer<Reports>;
 /// One that nobody listens to.
 pub(super) type PlainClient = ThreadedProducer<DefaultProducerContext>;
 
+/// What became of one record: partition and offset, or why there are none. Nothing while it is on its way.
+pub(super) type Report = Option<Result<(i32, i64), KafkaError>>;
+
 /// A batch that was given to librdkafka, at least in part.
+///
+/// It doesn't hold the records: they are the caller's, who names the same ones in every call.
 pub(super) struct Batch {
-    pub(super) records: Vec<ProducerRecord>,
-    /// How many of them librdkafka has.
+    inbox: Arc<Inbox>,
+    /// Number of the first record.
+    first: usize,
+    /// How many records librdkafka has, or has refused at once.
     pub(super) given: usize,
-    /// How many results are missing of those.
-    pub(super) missing: usize,
-    pub(super) results: Vec<Option<Result<(TopicPartition, i64), KafkaError>>>,
-    pub(super) reports: mpsc::UnboundedReceiver<Report>,
-    reporter: mpsc::UnboundedSender<Report>,
+    /// How many reports come of those in all.
+    expected: usize,
 }
 
-pub(super) type Report = (usize, Result<(i32, i64), KafkaError>);
+/// Where librdkafka's thread puts what became of the records of one client's newest batch: a number travels with each record,
+/// and its report goes straight into the batch's own list. Whoever waits is woken once, when the last one is there.
+#[derive(Default)]
+pub(super) struct Inbox {
+    reports: Mutex<BatchReports>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct BatchReports {
+    /// Number of the first record. No two records of a client have the same one, so a report that comes too late is known by it.
+    first: usize,
+    reports: Vec<Report>,
+    /// How many have come.
+    arrived: usize,
+    /// How many are failures, those included that librdkafka refused at once.
+    failed: usize,
+    /// How many somebody waits for.
+    awaited: usize,
+}
 
 /// Takes librdkafka's log lines, troubles and delivery reports.
 pub(super) struct Reports {
-    pub(super) connection: Arc<Connection>,
+    connection: Arc<Connection>,
+    inbox: Arc<Inbox>,
+}
+
+impl Reports {
+    pub(super) fn new(connection: Arc<Connection>) -> Self {
+        Self { connection, inbox: Arc::default() }
+    }
 }
 
 impl ClientContext for Reports {
@@ -75,10 +110,9 @@ impl ClientContext for Reports {
 }
 
 impl ProducerContext for Reports {
-    type DeliveryOpaque = Box<(usize, mpsc::UnboundedSender<Report>)>;
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, opaque: Self::DeliveryOpaque) {
-        let (index, reporter) = *opaque;
+    fn delivery(&self, result: &DeliveryResult<'_>, number: usize) {
         let report = match result {
             Ok(message) => {
                 self.connection.is_well();
@@ -86,8 +120,36 @@ impl ProducerContext for Reports {
             }
             Err((error, _)) => Err(error.clone()),
         };
-        // Nobody waits any more: the task has ended.
-        let _ = reporter.send((index, report));
+        self.inbox.take(number, report);
+    }
+}
+
+impl Inbox {
+    /// Makes room for the reports of so many records, and forgets those before. The number of the first one.
+    fn begin(&self, len: usize) -> usize {
+        let mut batch = self.reports.lock();
+        batch.first = batch.first.wrapping_add(batch.reports.len());
+        batch.reports.clear();
+        batch.reports.resize_with(len, || None);
+        (batch.arrived, batch.failed, batch.awaited) = (0, 0, 0);
+        batch.first
+    }
+
+    /// Takes a report of librdkafka.
+    fn take(&self, number: usize, report: Result<(i32, i64), KafkaError>) {
+        let mut batch = self.reports.lock();
+        let index = number.wrapping_sub(batch.first);
+        // Nobody waits for the others any more.
+        if index < batch.reports.len() {
+            let failed = report.is_err();
+            batch.reports[index] = Some(report);
+            batch.arrived += 1;
+            batch.failed += usize::from(failed);
+            if failed || batch.arrived == batch.awaited {
+                drop(batch);
+                self.news.notify_one();
+            }
+        }
     }
 }
 
@@ -102,7 +164,8 @@ impl KafkaProducer {
             config.set("client.id", client_id);
         }
         let connection = Connection::new(client_id, bootstrap);
-        let mut producer = Self { config, connection, client: None, reached: false, batch: None, offsets };
+        let mut producer =
+            Self { config, connection, client: None, reached: false, batch: None, unfinished: Vec::new(), offsets };
         producer.client()?;
         Ok(producer)
     }
@@ -111,7 +174,7 @@ impl KafkaProducer {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let context = Reports { connection: self.connection.clone() };
+        let context = Reports::new(self.connection.clone());
         let client: Client = self
             .config
             .create_with_context(context)
@@ -149,18 +212,18 @@ impl KafkaProducer {
     }
 
     /// Gives librdkafka what it does not have yet of the batch, and waits for the results of all of it.
-    async fn deliver(&mut self) -> Result<()> {
+    async fn deliver(&mut self, records: &[ProducerRecord]) -> Result<()> {
         let client = self.client()?;
         let Some(batch) = &mut self.batch else { return Ok(()) };
         loop {
-            batch.take_reports();
-            batch.give(&client);
-            if batch.given == batch.records.len() && batch.missing == 0 {
+            let queue_is_full = !batch.give_some(&client, records, records.len() - batch.given);
+            if !queue_is_full && batch.missing() == 0 {
                 return Ok(());
             }
-            let pause = if batch.given < batch.records.len() { QUEUE_PAUSE } else { Duration::from_millis(500) };
-            if let Ok(Some(report)) = tokio::time::timeout(pause, batch.reports.recv()).await {
-                batch.take(report);
+            // With nothing of ours in it, only time makes room in a full queue.
+            if queue_is_full && batch.missing() == 0 {
+                tokio::time::sleep(QUEUE_PAUSE).await;
+            } else if batch.news_within(if queue_is_full { QUEUE_PAUSE } else { REPORT_PAUSE }).await {
                 continue;
             }
             if let Some((code, reason)) = client.client().fatal_error() {
@@ -181,27 +244,59 @@ impl KafkaProducer {
     }
 
     /// Records that failed because the request they shared with others was too large for the topic: each alone, once more.
-    async fn deliver_alone(&mut self) -> Result<()> {
+    async fn deliver_alone(&mut self, records: &[ProducerRecord]) -> Result<()> {
         let client = self.client()?;
         let Some(batch) = &mut self.batch else { return Ok(()) };
-        if batch.records.len() < 2 {
+        if records.len() < 2 || !batch.has_failures() {
             return Ok(());
         }
-        for index in 0..batch.records.len() {
-            if !matches!(&batch.results[index], Some(Err(error)) if is_too_large(error)) {
-                continue;
-            }
-            while !batch.give_one(&client, index) {
+        let too_large: Vec<usize> =
+            batch.failures().into_iter().filter(|(_, error)| is_too_large(error)).map(|(index, _)| index).collect();
+        for index in too_large {
+            while !batch.give_one(&client, &records[index], index) {
                 tokio::time::sleep(QUEUE_PAUSE).await;
             }
-            while batch.missing > 0 {
-                match batch.reports.recv().await {
-                    Some(report) => batch.take(report),
-                    None => break,
-                }
+            while batch.missing() > 0 {
+                batch.news_within(REPORT_PAUSE).await;
             }
         }
         Ok(())
+    }
+
+    /// The answer to a call, once all reports of its batch are there.
+    fn results(&mut self, records: &[ProducerRecord]) -> Result<Vec<Result<(TopicPartition, i64)>>> {
+        let Some(batch) = &self.batch else { return Ok(Vec::new()) };
+        let results: Result<Vec<_>> = batch.with_reports(|reports| {
+            let result = |(record, report): (&ProducerRecord, &Report)| match report {
+                Some(Ok((partition, offset))) => {
+                    Ok(Ok((TopicPartition { topic: record.topic.clone(), partition: *partition }, *offset)))
+                }
+                Some(Err(error)) if is_of_this_record(error) => {
+                    Ok(Err(Error::data(format!("produce to topic '{}': {}", record.topic, text_of(error)))))
+                }
+                Some(Err(error)) => Err(self.connection.failure("produce", error)),
+                None => Err(Error::retriable("produce: a record has no result")),
+            };
+            records.iter().zip(reports).map(result).collect()
+        });
+        if results.is_err() {
+            self.batch = None;
+        }
+        results
+    }
+}
+
+/// One call. If it ends before its batch does, its records are kept, so that the next call can tell whether it is about them.
+struct Call<'a> {
+    producer: &'a mut KafkaProducer,
+    records: &'a [ProducerRecord],
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if self.producer.batch.is_some() {
+            self.producer.unfinished = self.records.to_vec();
+        }
     }
 }
 
@@ -213,40 +308,25 @@ impl Producer for KafkaProducer {
         offsets: &SourceOffsets,
         connector: &str,
     ) -> Result<Vec<Result<(TopicPartition, i64)>>> {
-        if !self.batch.as_ref().is_some_and(|batch| batch.is_of(records)) {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        if self.batch.is_none() || records.is_empty() || !are_same(&unfinished, records) {
+            self.batch = None;
             if !records.is_empty() {
                 self.reach().await?;
             }
-            self.batch = Some(Batch::new(records));
+            let client = self.client()?;
+            self.batch = Some(Batch::new(&client, records.len()));
         }
-        self.deliver().await?;
-        self.deliver_alone().await?;
-
-        let Some(batch) = &self.batch else { return Ok(Vec::new()) };
-        let mut results = Vec::with_capacity(batch.results.len());
-        for (record, result) in batch.records.iter().zip(&batch.results) {
-            results.push(match result {
-                Some(Ok(place)) => Ok(place.clone()),
-                Some(Err(error)) if is_of_this_record(error) => {
-                    Err(Error::data(format!("produce to topic '{}': {}", record.topic, text_of(error))))
-                }
-                Some(Err(error)) => {
-                    let failure = self.connection.failure("produce", error);
-                    self.batch = None;
-                    return Err(failure);
-                }
-                None => {
-                    self.batch = None;
-                    return Err(Error::retriable("produce: a record has no result"));
-                }
-            });
-        }
+        let call = Call { producer: self, records };
+        call.producer.deliver(records).await?;
+        call.producer.deliver_alone(records).await?;
+        let results = call.producer.results(records)?;
         if results.iter().all(Result::is_ok) && !offsets.is_empty() {
             // G1: every record before them is durable. Should this fail, the next call only stores the offsets.
-            let (store, connector, offsets) = (self.offsets.clone(), connector.to_owned(), offsets.clone());
+            let (store, connector, offsets) = (call.producer.offsets.clone(), connector.to_owned(), offsets.clone());
             blocking(move || store.put(&connector, &offsets)).await?;
         }
-        self.batch = None;
+        call.producer.batch = None;
         Ok(results)
     }
 }
@@ -268,57 +348,55 @@ pub(super) fn drop_later(client: Arc<Client>) {
 }
 
 impl Batch {
-    pub(super) fn new(records: &[ProducerRecord]) -> Self {
-        let (reporter, reports) = mpsc::unbounded_channel();
-        Self {
-            records: records.to_vec(),
-            given: 0,
-            missing: 0,
-            results: records.iter().map(|_| None).collect(),
-            reports,
-            reporter,
-        }
+    /// The next batch of this client, of so many records. Reports of its last one are forgotten.
+    pub(super) fn new(client: &Client, len: usize) -> Self {
+        let inbox = client.client().context().inbox.clone();
+        Self { first: inbox.begin(len), inbox, given: 0, expected: 0 }
     }
 
-    /// Whether these are the records of this batch.
-    pub(super) fn is_of(&self, records: &[ProducerRecord]) -> bool {
-        !records.is_empty() && self.records.len() == records.len() && self.begins_with(records)
+    /// How many reports are still to come of what was given.
+    pub(super) fn missing(&self) -> usize {
+        self.expected - self.inbox.reports.lock().arrived
     }
 
-    /// Whether these are its first records. Their bytes are shared, so this rarely compares any.
-    pub(super) fn begins_with(&self, records: &[ProducerRecord]) -> bool {
-        fn same(one: &Option<Bytes>, other: &Option<Bytes>) -> bool {
-            match (one, other) {
-                (Some(one), Some(other)) => {
-                    one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
-                }
-                (None, None) => true,
-                _ => false,
+    /// Waits until something fails or nothing is missing of what was given, but not for longer than this. False where the
+    /// time went by.
+    pub(super) async fn news_within(&self, pause: Duration) -> bool {
+        {
+            let mut batch = self.inbox.reports.lock();
+            batch.awaited = self.expected;
+            if batch.arrived == self.expected {
+                return true;
             }
         }
-        self.records.len() >= records.len()
-            && self.records.iter().zip(records).all(|(one, other)| {
-                one.topic == other.topic
-                    && one.partition == other.partition
-                    && one.timestamp == other.timestamp
-                    && one.headers == other.headers
-                    && same(&one.key, &other.key)
-                    && same(&one.value, &other.value)
-            })
+        tokio::time::timeout(pause, self.inbox.news.notified()).await.is_ok()
+    }
+
+    fn with_reports<T>(&self, look: impl FnOnce(&[Report]) -> T) -> T {
+        look(&self.inbox.reports.lock().reports)
+    }
+
+    /// Takes the reports out, when no more are waited for.
+    pub(super) fn into_reports(self) -> Vec<Report> {
+        let mut batch = self.inbox.reports.lock();
+        batch.first = batch.first.wrapping_add(batch.reports.len());
+        std::mem::take(&mut batch.reports)
+    }
+
+    /// Whether a record failed so far.
+    pub(super) fn has_failures(&self) -> bool {
+        self.inbox.reports.lock().failed > 0
     }
 
     /// The records that failed so far, and why.
-    pub(super) fn failures(&self) -> impl Iterator<Item = (usize, &KafkaError)> {
-        self.results.iter().enumerate().filter_map(|(index, result)| match result {
-            Some(Err(error)) => Some((index, error)),
-            _ => None,
-        })
+    fn failures(&self) -> Vec<(usize, KafkaError)> {
+        self.with_reports(|reports| failures(reports).map(|(index, error)| (index, error.clone())).collect())
     }
 
     /// Gives librdkafka so many of the next records; false if its queue is full.
-    pub(super) fn give_some(&mut self, client: &Client, count: usize) -> bool {
+    pub(super) fn give_some(&mut self, client: &Client, records: &[ProducerRecord], count: usize) -> bool {
         for _ in 0..count {
-            if !self.give_one(client, self.given) {
+            if !self.give_one(client, &records[self.given], self.given) {
                 return false;
             }
             self.given += 1;
@@ -326,21 +404,15 @@ impl Batch {
         true
     }
 
-    /// Gives librdkafka as many records as its queue takes.
-    fn give(&mut self, client: &Client) {
-        self.give_some(client, self.records.len() - self.given);
-    }
-
     /// Gives librdkafka one record; false if its queue is full.
-    pub(super) fn give_one(&mut self, client: &Client, index: usize) -> bool {
-        let record = &self.records[index];
+    pub(super) fn give_one(&mut self, client: &Client, record: &ProducerRecord, index: usize) -> bool {
         // librdkafka takes names as C does.
         if record.topic.contains('\0') || record.headers.iter().any(|(name, _)| name.contains('\0')) {
-            self.results[index] = Some(Err(KafkaError::MessageProduction(RDKafkaErrorCode::InvalidArgument)));
+            self.refuse(index, KafkaError::MessageProduction(RDKafkaErrorCode::InvalidArgument));
             return true;
         }
-        let mut message: BaseRecord<'_, [u8], [u8], _> =
-            BaseRecord::with_opaque_to(&record.topic, Box::new((index, self.reporter.clone())));
+        let number = self.first.wrapping_add(index);
+        let mut message: BaseRecord<'_, [u8], [u8], _> = BaseRecord::with_opaque_to(&record.topic, number);
         message.partition = record.partition;
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
@@ -357,30 +429,51 @@ impl Batch {
         }
         match client.send(message) {
             Ok(()) => {
-                self.results[index] = None;
-                self.missing += 1;
+                self.expected += 1;
                 true
             }
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => false,
             Err((error, _)) => {
-                self.results[index] = Some(Err(error));
+                self.refuse(index, error);
                 true
             }
         }
     }
 
-    pub(super) fn take_reports(&mut self) {
-        while let Ok(report) = self.reports.try_recv() {
-            self.take(report);
+    /// Notes that librdkafka did not take a record.
+    fn refuse(&self, index: usize, error: KafkaError) {
+        let mut batch = self.inbox.reports.lock();
+        batch.failed += 1;
+        batch.reports[index] = Some(Err(error));
+    }
+}
+
+/// The records that failed, and why.
+pub(super) fn failures(reports: &[Report]) -> impl Iterator<Item = (usize, &KafkaError)> {
+    reports.iter().enumerate().filter_map(|(index, report)| match report {
+        Some(Err(error)) => Some((index, error)),
+        _ => None,
+    })
+}
+
+/// Whether these are the same records. Their bytes are shared, so this rarely compares any.
+pub(super) fn are_same(some: &[ProducerRecord], others: &[ProducerRecord]) -> bool {
+    fn same(one: &Option<Bytes>, other: &Option<Bytes>) -> bool {
+        match (one, other) {
+            (Some(one), Some(other)) => one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other),
+            (None, None) => true,
+            _ => false,
         }
     }
-
-    pub(super) fn take(&mut self, (index, report): Report) {
-        let topic = &self.records[index].topic;
-        self.missing -= 1;
-        self.results[index] =
-            Some(report.map(|(partition, offset)| (TopicPartition::new(topic.clone(), partition), offset)));
-    }
+    some.len() == others.len()
+        && some.iter().zip(others).all(|(one, other)| {
+            one.topic == other.topic
+                && one.partition == other.partition
+                && one.timestamp == other.timestamp
+                && one.headers == other.headers
+                && same(&one.key, &other.key)
+                && same(&one.value, &other.value)
+        })
 }
 
 pub(super) fn text_of(error: &KafkaError) -> String {

@@ -24,14 +24,15 @@ use rdkafka::producer::{BaseRecord, Producer as _};
 
 use super::blocking;
 use super::offsets::Place;
-use super::producer::{Batch, Client, drop_later, is_of_this_record, is_too_large, text_of};
+use super::producer::{
+    Batch, Client, QUEUE_PAUSE, REPORT_PAUSE, Report, are_same, drop_later, failures, is_of_this_record, is_too_large,
+    text_of,
+};
 use super::transactions::{Initialised, KafkaTransactions};
 use crate::broker::{Producer, ProducerRecord};
 
 /// How long trouble may last before a call says so, in order that the status shows it.
 const TROUBLE_MAX: Duration = Duration::from_secs(10);
-/// Pause before a full queue is tried again.
-const QUEUE_PAUSE: Duration = Duration::from_millis(5);
 /// How long an abort by a producer that goes away may take; the broker's timeout does the rest.
 const LAST_ABORT_MAX: Duration = Duration::from_secs(5);
 
@@ -52,24 +53,32 @@ pub(super) struct TransactionalProducer {
 /// A transaction that was written, and perhaps committed.
 struct Transaction {
     /// The caller's records, then one for each source offset.
-    batch: Batch,
+    batch: Vec<ProducerRecord>,
+    /// What became of each.
+    reports: Vec<Report>,
+    /// How many of them are the caller's.
     records: usize,
     offsets: SourceOffsets,
 }
 
 impl Transaction {
     fn is_of(&self, records: &[ProducerRecord], offsets: &SourceOffsets) -> bool {
-        self.records == records.len() && self.offsets == *offsets && self.batch.begins_with(records)
+        self.records == records.len() && self.offsets == *offsets && are_same(&self.batch[..self.records], records)
     }
 
     /// Where the record at this index lies.
-    fn place(&self, index: usize) -> Option<&(TopicPartition, i64)> {
-        self.batch.results[index].as_ref().and_then(|result| result.as_ref().ok())
+    fn place(&self, index: usize) -> Option<(TopicPartition, i64)> {
+        match self.reports.get(index)? {
+            Some(Ok((partition, offset))) => {
+                Some((TopicPartition::new(self.batch[index].topic.clone(), *partition), *offset))
+            }
+            _ => None,
+        }
     }
 
     fn places(&self) -> Vec<Result<(TopicPartition, i64)>> {
         let unknown = || Error::fatal("produce: a record of a committed transaction has no place");
-        (0..self.records).map(|index| self.place(index).cloned().ok_or_else(unknown)).collect()
+        (0..self.records).map(|index| self.place(index).ok_or_else(unknown)).collect()
     }
 }
 
@@ -78,7 +87,7 @@ enum Written {
     /// All of it has arrived.
     Whole(Transaction),
     /// A record was refused, and everything was aborted.
-    Refused(Batch),
+    Refused(Transaction),
 }
 
 impl TransactionalProducer {
@@ -117,12 +126,10 @@ impl TransactionalProducer {
             self.discard();
         }
         let Some(doubt) = &self.doubt else { return Ok(None) };
-        let Some((partition, offset)) = doubt.batch.records.len().checked_sub(1).and_then(|last| doubt.place(last))
-        else {
+        let Some((partition, offset)) = doubt.batch.len().checked_sub(1).and_then(|last| doubt.place(last)) else {
             self.doubt = None;
             return Ok(None);
         };
-        let (partition, offset) = (partition.clone(), *offset);
         self.current().await?;
         let committed = self.shared.is_committed(&partition, offset).await?;
         let Some(transaction) = self.doubt.take() else { return Ok(None) };
@@ -137,16 +144,16 @@ impl TransactionalProducer {
     /// Makes committed offsets known to the connector's tasks.
     fn take_up(&self, transaction: &Transaction) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64);
-        for (index, record) in transaction.batch.records.iter().enumerate().skip(transaction.records) {
+        for (index, record) in transaction.batch.iter().enumerate().skip(transaction.records) {
             if let (Some(key), Some((at, offset))) = (&record.key, transaction.place(index)) {
-                let place = Place { own_topic: true, partition: at.partition, offset: *offset, timestamp: now };
+                let place = Place { own_topic: true, partition: at.partition, offset, timestamp: now };
                 self.shared.offsets.take(key, record.value.as_deref(), place);
             }
         }
     }
 
     /// The caller's records, and one for each offset.
-    fn batch_of(&self, records: &[ProducerRecord], offsets: &SourceOffsets) -> Batch {
+    fn batch_of(&self, records: &[ProducerRecord], offsets: &SourceOffsets) -> Vec<ProducerRecord> {
         let topic: Arc<str> = self.shared.spec.offsets_topic.as_str().into();
         let offsets = offsets.iter().map(|(partition, offset)| ProducerRecord {
             topic: topic.clone(),
@@ -156,8 +163,7 @@ impl TransactionalProducer {
             timestamp: None,
             headers: Vec::new(),
         });
-        let all: Vec<ProducerRecord> = records.iter().cloned().chain(offsets).collect();
-        Batch::new(&all)
+        records.iter().cloned().chain(offsets).collect()
     }
 
     /// Begins a transaction and writes all of it.
@@ -169,33 +175,28 @@ impl TransactionalProducer {
         begin.map_err(|error| indefinite(connection.failure("begin a transaction", &error)))?;
         self.open = true;
         let outside = offsets_outside_of_transactions();
-        let mut batch = self.batch_of(records, if outside { const { &SourceOffsets::new() } } else { offsets });
+        let all = self.batch_of(records, if outside { const { &SourceOffsets::new() } } else { offsets });
+        let mut batch = Batch::new(&client, all.len());
         let begun = Instant::now();
-        while batch.given < batch.records.len() || batch.missing > 0 {
-            batch.take_reports();
-            if batch.failures().next().is_some() {
-                break;
-            }
+        while (batch.given < all.len() || batch.missing() > 0) && !batch.has_failures() {
             let next = batch.given;
-            let alone = batch.records.get(next).is_some_and(|record| self.alone.contains(&record.topic));
+            let alone = all.get(next).is_some_and(|record| self.alone.contains(&record.topic));
             let mut waits_for_queue = false;
-            if alone && batch.missing == 0 {
-                waits_for_queue = !batch.give_one(&client, next);
+            if alone && batch.missing() == 0 {
+                waits_for_queue = !batch.give_one(&client, &all[next], next);
                 batch.given += usize::from(!waits_for_queue);
             } else if !alone {
-                let limit =
-                    batch.records[next..].iter().take_while(|record| !self.alone.contains(&record.topic)).count();
-                waits_for_queue = !batch.give_some(&client, limit);
+                let limit = all[next..].iter().take_while(|record| !self.alone.contains(&record.topic)).count();
+                waits_for_queue = !batch.give_some(&client, &all, limit);
             }
-            if batch.missing == 0 {
+            if batch.missing() == 0 {
                 if waits_for_queue {
                     tokio::time::sleep(QUEUE_PAUSE).await;
                 }
                 continue;
             }
-            let pause = if waits_for_queue { QUEUE_PAUSE } else { Duration::from_millis(500) };
-            if let Ok(Some(report)) = tokio::time::timeout(pause, batch.reports.recv()).await {
-                batch.take(report);
+            let pause = if waits_for_queue { QUEUE_PAUSE } else { REPORT_PAUSE };
+            if batch.news_within(pause).await {
                 continue;
             }
             if let Some((code, reason)) = client.client().fatal_error() {
@@ -214,20 +215,18 @@ impl TransactionalProducer {
                 )));
             }
         }
-        if batch.failures().next().is_none() {
-            return Ok(Written::Whole(Transaction { batch, records: records.len(), offsets: offsets.clone() }));
+        let (count, offsets) = (records.len(), offsets.clone());
+        let ended = |batch: Batch| Transaction { batch: all, reports: batch.into_reports(), records: count, offsets };
+        if !batch.has_failures() {
+            return Ok(Written::Whole(ended(batch)));
         }
         // The records that librdkafka still holds are given back by the abort.
         self.end("abort", move |client, timeout| client.abort_transaction(timeout)).await?;
         let deadline = Instant::now() + Duration::from_secs(1);
-        while batch.missing > 0 && Instant::now() < deadline {
-            match tokio::time::timeout(Duration::from_millis(100), batch.reports.recv()).await {
-                Ok(Some(report)) => batch.take(report),
-                Ok(None) => break,
-                Err(_) => {}
-            }
+        while batch.missing() > 0 && Instant::now() < deadline {
+            batch.news_within(Duration::from_millis(100)).await;
         }
-        Ok(Written::Refused(batch))
+        Ok(Written::Refused(ended(batch)))
     }
 
     /// Commits or aborts.
@@ -277,41 +276,40 @@ impl TransactionalProducer {
         offsets: &SourceOffsets,
     ) -> Result<Vec<Result<(TopicPartition, i64)>>> {
         loop {
-            let batch = match self.write(records, offsets).await? {
+            let refused = match self.write(records, offsets).await? {
                 Written::Whole(transaction) => {
                     let results = self.commit(transaction).await?;
                     self.alone.clear();
                     return Ok(results);
                 }
-                Written::Refused(batch) => batch,
+                Written::Refused(refused) => refused,
             };
             // A request holds several records. If it was too large for its topic, some of them may still fit alone.
-            let crowded: Vec<Arc<str>> = batch
-                .failures()
+            let crowded: Vec<Arc<str>> = failures(&refused.reports)
                 .filter(|(_, error)| is_too_large(error))
-                .map(|(index, _)| batch.records[index].topic.clone())
+                .map(|(index, _)| refused.batch[index].topic.clone())
                 .filter(|topic| !self.alone.contains(topic))
-                .filter(|topic| batch.records.iter().filter(|record| record.topic == *topic).count() > 1)
+                .filter(|topic| refused.batch.iter().filter(|record| record.topic == *topic).count() > 1)
                 .collect();
             if !crowded.is_empty() {
                 self.alone.extend(crowded);
                 continue;
             }
-            return self.refusals(&batch, records.len());
+            return self.refusals(&refused);
         }
     }
 
     /// The results of a batch that was aborted.
-    fn refusals(&self, batch: &Batch, records: usize) -> Result<Vec<Result<(TopicPartition, i64)>>> {
+    fn refusals(&self, transaction: &Transaction) -> Result<Vec<Result<(TopicPartition, i64)>>> {
+        let Transaction { batch, reports, records, .. } = transaction;
         let refused =
-            |index: usize, error: &KafkaError| index < records && is_of_this_record(error) && !is_given_back(error);
-        if !batch.failures().any(|(index, error)| refused(index, error)) {
-            let (index, error) = batch
-                .failures()
+            |index: usize, error: &KafkaError| index < *records && is_of_this_record(error) && !is_given_back(error);
+        if !failures(reports).any(|(index, error)| refused(index, error)) {
+            let (index, error) = failures(reports)
                 .find(|(_, error)| !is_given_back(error))
-                .or_else(|| batch.failures().next())
+                .or_else(|| failures(reports).next())
                 .ok_or_else(|| Error::retriable("produce: a transaction was aborted"))?;
-            let doing = if index < records { "produce" } else { "write source offsets" };
+            let doing = if index < *records { "produce" } else { "write source offsets" };
             let connection = self.current.as_ref().map(|current| current.connection.clone());
             return Err(connection.map_or_else(
                 || Error::retriable(format!("{doing}: {}", text_of(error))),
@@ -319,15 +317,15 @@ impl TransactionalProducer {
             ));
         }
         let result = |index: usize| {
-            let record = &batch.records[index];
-            match &batch.results[index] {
+            let record = &batch[index];
+            match &reports[index] {
                 Some(Err(error)) if refused(index, error) => {
                     Err(Error::data(format!("produce to topic '{}': {}", record.topic, text_of(error))))
                 }
                 _ => Ok((TopicPartition::new(record.topic.clone(), record.partition.unwrap_or(-1)), -1)),
             }
         };
-        Ok((0..records).map(result).collect())
+        Ok((0..*records).map(result).collect())
     }
 
     /// The planted bug, see [`offsets_outside_of_transactions`]: the offsets follow a while after the records.
@@ -339,7 +337,7 @@ impl TransactionalProducer {
                 self.shared.reader.settings.client_config(super::Role::Producer, &Default::default()).ok()?;
             config.set("linger.ms", "1500").create().ok()
         });
-        for record in self.batch_of(&[], offsets).records {
+        for record in self.batch_of(&[], offsets) {
             let (Some(client), Some(key), Some(value)) = (client, &record.key, &record.value) else { continue };
             let _ = client.send(BaseRecord::to(&record.topic).key(&key[..]).payload(&value[..]));
         }

@@ -280,7 +280,7 @@ impl KafkaTransactions {
         }
         let doing = format!("fence earlier producers of '{id}'");
         let client: Client = config
-            .create_with_context(Reports { connection: connection.clone() })
+            .create_with_context(Reports::new(connection.clone()))
             .map_err(|error| connection.failure(&doing, &error))?;
         let client = Arc::new(client);
         let (asked, timeout) = (client.clone(), self.timeout);
