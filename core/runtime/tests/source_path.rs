@@ -84,6 +84,18 @@ impl Stage {
     }
 
     fn within(errors: &[(&str, &str)], gather: Option<Duration>, transactions: bool) -> Self {
+        Self::with(errors, gather, move |producer| match transactions {
+            true => Box::new(AllOrNothing(producer)),
+            false => Box::new(producer),
+        })
+    }
+
+    /// With a producer of its own around the one of the script.
+    fn with(
+        errors: &[(&str, &str)],
+        gather: Option<Duration>,
+        around: impl FnOnce(FakeProducer) -> Box<dyn Producer>,
+    ) -> Self {
         let journal = Arc::<Journal>::default();
         let source = Arc::<SourceScript>::default();
         let sends = Arc::new(Script::default());
@@ -96,10 +108,7 @@ impl Stage {
         let task = WorkerSourceTask {
             connector: "c".into(),
             task: Box::new(FakeSource { journal: Arc::clone(&journal), script: Arc::clone(&source) }),
-            producer: {
-                let producer = FakeProducer { journal: Arc::clone(&journal), script: Arc::clone(&sends) };
-                if transactions { Box::new(AllOrNothing(producer)) } else { Box::new(producer) }
-            },
+            producer: around(FakeProducer { journal: Arc::clone(&journal), script: Arc::clone(&sends) }),
             offsets: Arc::new(offsets),
             gather,
             conversion: Conversion::build(&config, &providers).unwrap(),
@@ -345,4 +354,84 @@ async fn what_was_gathered_before_a_record_that_stops_the_task_is_delivered() {
     let (end, lines) = stage.ended().await;
     end.unwrap_err();
     assert_eq!(lines, [&*format!("send {ALL}"), r#"told {"n":2}"#, "stop"]);
+}
+
+/// A producer whose sends end when a test lets them.
+struct Slow {
+    producer: FakeProducer,
+    lets_go: Arc<tokio::sync::Semaphore>,
+}
+
+#[async_trait]
+impl Producer for Slow {
+    async fn send(&mut self, records: &[ProducerRecord], offsets: &SourceOffsets, connector: &str) -> SendAnswer {
+        self.producer.journal.note(format!("begin {}", records.len()));
+        self.lets_go.acquire().await.unwrap().forget();
+        self.producer.send(records, offsets, connector).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_polled_while_a_batch_is_on_its_way_becomes_one_batch() {
+    let lets_go = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&lets_go);
+    let stage = Stage::with(&[], None, move |producer| Box::new(Slow { producer, lets_go: gate }));
+    for polled in [0..1, 1..3, 3..4] {
+        stage.source.poll.then(Box::new(move || source_records(polled, well)));
+    }
+    stage.journal.until("begin 1").await;
+    // The source has nothing more, and waits; neither the broker nor the source knows of the others yet.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(stage.journal.lines()[1..], ["begin 1"]);
+    lets_go.add_permits(1);
+    stage.journal.until("begin 3").await;
+    lets_go.add_permits(1);
+    stage.journal.until(r#"told {"n":3}"#).await;
+    stage.stop.cancel();
+    let (end, lines) = stage.ended().await;
+    assert_eq!(end.unwrap(), TaskEnd::Stopped);
+    let record = |n| format!(r#"{{"n":{n},"do":"pass"}}"#);
+    let expected = [
+        "begin 1".to_owned(),
+        format!(r#"send [{}] {{"table":"t"}}{{"n":0}}"#, record(0)),
+        "begin 3".to_owned(),
+        format!(r#"send [{}] {{"table":"t"}}{{"n":3}}"#, [1, 2, 3].map(record).join(", ")),
+        r#"told {"n":3}"#.to_owned(),
+        "stop".to_owned(),
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_what_is_on_its_way_and_forgets_what_was_polled_since() {
+    let lets_go = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&lets_go);
+    let stage = Stage::with(&[], None, move |producer| Box::new(Slow { producer, lets_go: gate }));
+    stage.source.poll.then(Box::new(|| source_records(0..3, well)));
+    stage.source.poll.then(Box::new(|| source_records(3..5, well)));
+    stage.journal.until("begin 3").await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    stage.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    lets_go.add_permits(9);
+    let (end, lines) = stage.ended().await;
+    assert_eq!(end.unwrap(), TaskEnd::Stopped);
+    assert_eq!(lines, ["begin 3", &*format!("send {ALL}"), r#"told {"n":2}"#, "stop"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_before_an_error_of_the_source_is_delivered() {
+    let lets_go = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&lets_go);
+    let stage = Stage::with(&[], None, move |producer| Box::new(Slow { producer, lets_go: gate }));
+    stage.source.poll.then(Box::new(|| source_records(0..3, well)));
+    stage.source.poll.then(Box::new(|| source_records(3..4, well)));
+    stage.source.poll.then(Box::new(|| Err(Error::fatal("the table is gone"))));
+    stage.journal.until("begin 3").await;
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    lets_go.add_permits(9);
+    let (end, lines) = stage.ended().await;
+    assert!(end.unwrap_err().to_string().contains("the table is gone"));
+    let last = r#"send [{"n":3,"do":"pass"}] {"table":"t"}{"n":3}"#;
+    assert_eq!(lines, ["begin 3", &*format!("send {ALL}"), "begin 1", last, r#"told {"n":3}"#, "stop"]);
 }

@@ -1,10 +1,16 @@
 //! The source path: poll, transform, convert, produce, acknowledge, commit.
+//!
+//! Two things go on at a time: the source is polled while the batch before is on its way to the broker. Batches are sent one
+//! after the other, each with the offsets it reaches, so that offsets never overtake records (G1). What is polled meanwhile
+//! becomes one batch: an idle source's records go at once and alone, a busy one's in batches as large as the broker is slow.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use ottla_api::offset::{SourceOffset, SourceOffsets, SourcePartition};
 use ottla_api::record::SourceRecord;
 use ottla_api::source::{SourcePoll, SourceTask, SourceTaskContext, SourceTaskHost};
@@ -22,8 +28,17 @@ use crate::status::{ConnectorStatus, TaskState, TaskStatus};
 
 /// Records and their bytes that a transaction gathers at most, whatever its interval: they are held in memory, and have to be
 /// written before the broker gives the transaction up.
-const GATHERED_RECORDS_MAX: usize = 20_000;
-const GATHERED_BYTES_MAX: usize = 8 << 20;
+const TRANSACTION_RECORDS_MAX: usize = 20_000;
+const TRANSACTION_BYTES_MAX: usize = 8 << 20;
+
+/// Records and their bytes that are gathered at most while the batch before is on its way. Larger batches cost no less a
+/// record, but memory, and more records that come twice after a kill.
+const BATCH_RECORDS_MAX: usize = 10_000;
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// How long a poll may go on before it is dropped so that the task can be told what has become durable. A poll may be a long
+/// query, so this is no hurry.
+const TELL_WITHIN: Duration = Duration::from_secs(5);
 
 /// Runs one source task.
 pub struct WorkerSourceTask {
@@ -55,71 +70,88 @@ pub struct WorkerSourceTask {
 
 impl WorkerSourceTask {
     /// Runs until the source ends, a stop is asked for, or an error can't be retried.
-    pub async fn run(mut self) -> Result<TaskEnd> {
-        let outcome = self.run_until_end().await;
-        if let Err(error) = self.task.stop().await {
+    pub async fn run(self) -> Result<TaskEnd> {
+        let number = self.task_status.number;
+        let host = Arc::new(SourceHost {
+            connector: Arc::clone(&self.connector),
+            task: number,
+            offsets: Arc::clone(&self.offsets),
+            status: Arc::clone(&self.status),
+        });
+        let context = SourceTaskContext::new(Arc::clone(&self.connector), number, self.state_dir, host);
+        let gathering = match self.gather {
+            Some(interval) => Gathering::Interval(interval),
+            None if self.producer.all_or_nothing() => Gathering::Never,
+            None => Gathering::WhileSending,
+        };
+        let errors = Arc::new(self.errors);
+        let mut reading = Reading {
+            task: self.task,
+            chain: self.chain,
+            conversion: self.conversion,
+            errors: Arc::clone(&errors),
+            status: Arc::clone(&self.status),
+            task_status: Arc::clone(&self.task_status),
+            stop: self.stop.clone(),
+        };
+        let mut outlet = Outlet::new(
+            gathering,
+            Writing {
+                connector: self.connector,
+                producer: self.producer,
+                offsets: self.offsets,
+                errors,
+                status: self.status,
+                task_status: self.task_status,
+                stop: self.stop,
+            },
+        );
+        let outcome = reading.run(&context, &mut outlet).await;
+        if let Err(error) = reading.task.stop().await {
             warn!(error = %error, "the source did not stop cleanly");
         }
         outcome
     }
+}
 
-    async fn run_until_end(&mut self) -> Result<TaskEnd> {
-        if !self.start().await? {
+/// The half of a task that takes records from the source and makes bytes of them.
+struct Reading {
+    task: Box<dyn SourceTask>,
+    chain: TransformationChain,
+    conversion: Conversion,
+    errors: Arc<ErrorHandler>,
+    status: Arc<ConnectorStatus>,
+    task_status: Arc<TaskStatus>,
+    stop: CancellationToken,
+}
+
+impl Reading {
+    async fn run(&mut self, context: &SourceTaskContext, outlet: &mut Outlet) -> Result<TaskEnd> {
+        let started = retry!("start", &self.task_status, &self.stop, self.task.start(context));
+        if started?.is_none() {
             return Ok(TaskEnd::Stopped);
         }
         self.task_status.set(TaskState::Running);
-        let mut gathered = Gathered::default();
         loop {
             let begun = Instant::now();
-            let polled = match gathered.until {
-                Some(until) => match tokio::time::timeout_at(until, self.poll()).await {
-                    Ok(polled) => polled?,
-                    // Dropping a poll loses nothing.
-                    Err(_) => {
-                        if !self.store_gathered(&mut gathered).await? {
-                            return Ok(TaskEnd::Stopped);
-                        }
-                        continue;
-                    }
-                },
-                None => self.poll().await?,
+            let step = match outlet.beside(self.poll()).await? {
+                Beside::Done(polled) => self.take(polled, outlet).await?,
+                Beside::Untold => Step::Next,
+                Beside::Stopped => return Ok(TaskEnd::Stopped),
             };
-            let delivered = match polled {
-                Some(SourcePoll::Records(records)) if records.is_empty() => true,
-                Some(SourcePoll::Records(records)) => self.deliver(records, &mut gathered).await?,
-                Some(SourcePoll::Offsets(reached)) => self.gather(Vec::new(), reached, &mut gathered).await?,
-                Some(SourcePoll::CaughtUp) => {
-                    let stored = self.store_gathered(&mut gathered).await?;
-                    if stored {
-                        self.task_status.caught_up(begun);
-                    }
-                    stored
+            let durable = std::mem::take(&mut outlet.durable);
+            if !durable.is_empty() {
+                let told = retry!("commit", &self.task_status, &self.stop, self.task.commit(&durable));
+                if told?.is_none() {
+                    return Ok(TaskEnd::Stopped);
                 }
-                Some(SourcePoll::Finished) => match self.store_gathered(&mut gathered).await? {
-                    true => return Ok(TaskEnd::Finished),
-                    false => false,
-                },
-                // What was gathered is not sent: nothing of it is stored, so it is read again.
-                None => false,
-            };
-            if !delivered {
-                return Ok(TaskEnd::Stopped);
+            }
+            match step {
+                Step::Next => {}
+                Step::CaughtUp => self.task_status.caught_up(begun),
+                Step::End(end) => return end,
             }
         }
-    }
-
-    /// Starts the connector's task. False where a stop came first.
-    async fn start(&mut self) -> Result<bool> {
-        let host = Arc::new(SourceHost {
-            connector: Arc::clone(&self.connector),
-            task: self.task_status.number,
-            offsets: Arc::clone(&self.offsets),
-            status: Arc::clone(&self.status),
-        });
-        let context =
-            SourceTaskContext::new(Arc::clone(&self.connector), self.task_status.number, self.state_dir.clone(), host);
-        let started = retry!("start", &self.task_status, &self.stop, self.task.start(&context));
-        Ok(started?.is_some())
     }
 
     /// Polls until there is something. Nothing where a stop came first.
@@ -133,28 +165,48 @@ impl WorkerSourceTask {
         }
     }
 
-    /// Takes one polled batch all the way. False where a stop came before it was durable.
-    async fn deliver(&mut self, records: Vec<SourceRecord>, gathered: &mut Gathered) -> Result<bool> {
-        let mut batch = Vec::with_capacity(records.len());
-        let mut reached = SourceOffsets::new();
-        let mut failed = None;
+    /// Hands on what was polled, and says what follows from it.
+    async fn take(&mut self, polled: Result<Option<SourcePoll>>, outlet: &mut Outlet) -> Result<Step> {
+        let (goes_on, step) = match polled {
+            Ok(Some(SourcePoll::Records(records))) if records.is_empty() => (true, Step::Next),
+            Ok(Some(SourcePoll::Records(records))) => {
+                let (batch, failed) = self.convert(records);
+                outlet.add(batch);
+                match failed {
+                    None => (outlet.make_room().await?, Step::Next),
+                    // What came before a record that fails the task is delivered first, so that a restart begins at it.
+                    Some(error) => (outlet.drain().await?, Step::End(Err(error))),
+                }
+            }
+            Ok(Some(SourcePoll::Offsets(reached))) => {
+                outlet.add(Batch { reached, ..Batch::default() });
+                (outlet.make_room().await?, Step::Next)
+            }
+            Ok(Some(SourcePoll::CaughtUp)) => (outlet.drain().await?, Step::CaughtUp),
+            Ok(Some(SourcePoll::Finished)) => (outlet.drain().await?, Step::End(Ok(TaskEnd::Finished))),
+            // What was gathered is not sent: nothing of it is stored, so it is read again.
+            Ok(None) => (outlet.sent().await?, Step::End(Ok(TaskEnd::Stopped))),
+            Err(error) => (outlet.drain().await?, Step::End(Err(error))),
+        };
+        Ok(if goes_on { step } else { Step::End(Ok(TaskEnd::Stopped)) })
+    }
+
+    /// Transforms and converts what was polled: up to a record that fails the task, if there is one.
+    fn convert(&mut self, records: Vec<SourceRecord>) -> (Batch, Option<Error>) {
         let counters = &self.status.counters;
+        let mut batch = Batch { records: Vec::with_capacity(records.len()), ..Batch::default() };
+        let (mut read, mut dropped, mut failed) = (0, 0, None);
+        let mut last: Option<(SourcePartition, SourceOffset)> = None;
         for SourceRecord { record, source_partition, source_offset } in records {
-            counters.read.fetch_add(1, Relaxed);
-            let transformed = self.chain.apply(record);
-            let converted = match transformed {
+            read += 1;
+            let converted = match self.chain.apply(record) {
                 Ok(Some(record)) => self.conversion.from_connect(&record).map(Some),
                 Ok(None) => Ok(None),
                 Err(failure) => Err(failure),
             };
             match converted {
-                Ok(Some(record)) => {
-                    counters.bytes.fetch_add(size_of(&record) as u64, Relaxed);
-                    batch.push(record);
-                }
-                Ok(None) => {
-                    counters.dropped.fetch_add(1, Relaxed);
-                }
+                Ok(Some(record)) => batch.push(record),
+                Ok(None) => dropped += 1,
                 Err(failure) => {
                     let place = format!("{source_partition} {}", source_offset.to_json());
                     if let Err(error) = self.errors.source_record(&place, failure) {
@@ -164,89 +216,263 @@ impl WorkerSourceTask {
                 }
             }
             // Also after a record that was dropped: otherwise a source of dropped records is read again for ever.
-            reached.insert(source_partition, source_offset);
+            match &mut last {
+                Some((partition, offset)) if *partition == source_partition => *offset = source_offset,
+                last => batch.reached.extend(last.replace((source_partition, source_offset))),
+            }
         }
-        // What came before a record that fails the task is delivered first, so that a restart begins at that record.
-        if !self.gather(batch, reached, gathered).await? {
-            return Ok(false);
+        batch.reached.extend(last);
+        counters.read.fetch_add(read, Relaxed);
+        counters.bytes.fetch_add(batch.bytes as u64, Relaxed);
+        counters.dropped.fetch_add(dropped, Relaxed);
+        (batch, failed)
+    }
+}
+
+/// What follows from a poll.
+enum Step {
+    Next,
+    /// Everything that the poll before told of is durable.
+    CaughtUp,
+    End(Result<TaskEnd>),
+}
+
+/// Records, and how far they reach in the source.
+#[derive(Default)]
+struct Batch {
+    records: Vec<ProducerRecord>,
+    reached: SourceOffsets,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, record: ProducerRecord) {
+        self.bytes += size_of(&record);
+        self.records.push(record);
+    }
+
+    fn append(&mut self, mut other: Self) {
+        if self.records.is_empty() {
+            self.records = other.records;
+        } else {
+            self.records.append(&mut other.records);
         }
-        match failed {
-            Some(error) if self.store_gathered(gathered).await? => Err(error),
-            Some(_) => Ok(false),
-            None => Ok(true),
+        self.reached.append(&mut other.reached);
+        self.bytes += other.bytes;
+    }
+}
+
+/// What of several polls becomes one send.
+#[derive(Debug, Clone, Copy)]
+enum Gathering {
+    /// What is polled while the send before is on its way.
+    WhileSending,
+    /// Nothing: each poll is a transaction of its own (`transaction.boundary = poll`).
+    Never,
+    /// What is polled within this time (`transaction.boundary = interval`).
+    Interval(Duration),
+}
+
+impl Gathering {
+    /// Whether there is room for one more.
+    fn is_full(self, batch: &Batch) -> bool {
+        let (records_max, bytes_max) = match self {
+            Self::WhileSending => (BATCH_RECORDS_MAX, BATCH_BYTES_MAX),
+            Self::Never => (0, 0),
+            Self::Interval(_) => (TRANSACTION_RECORDS_MAX, TRANSACTION_BYTES_MAX),
+        };
+        batch.records.len() >= records_max || batch.bytes >= bytes_max
+    }
+}
+
+/// Where batches go: one on its way, one being gathered.
+struct Outlet {
+    gathering: Gathering,
+    /// What is sent next, and when that is due at the latest.
+    gathered: Option<(Batch, tokio::time::Instant)>,
+    lane: Lane,
+    /// What has become durable, and the task was not told yet.
+    durable: SourceOffsets,
+    /// When it did.
+    durable_since: tokio::time::Instant,
+}
+
+/// Whether a batch is on its way.
+enum Lane {
+    Free(Box<Writing>),
+    Busy(BoxFuture<'static, (Box<Writing>, Result<Option<SourceOffsets>>)>),
+    /// Only while one becomes the other.
+    Changing,
+}
+
+/// How something ended that went on while a batch was on its way.
+enum Beside<T> {
+    Done(T),
+    /// It took long, and was dropped: there is something to tell the task.
+    Untold,
+    /// A stop came before the batch was durable.
+    Stopped,
+}
+
+impl Outlet {
+    fn new(gathering: Gathering, writing: Writing) -> Self {
+        Self {
+            gathering,
+            gathered: None,
+            lane: Lane::Free(Box::new(writing)),
+            durable: SourceOffsets::new(),
+            durable_since: tokio::time::Instant::now(),
         }
     }
 
-    /// Makes records and offsets durable, at once or when the transaction's time has come. False where a stop came first.
-    async fn gather(
-        &mut self,
-        batch: Vec<ProducerRecord>,
-        reached: SourceOffsets,
-        gathered: &mut Gathered,
-    ) -> Result<bool> {
-        let Some(interval) = self.gather else { return self.store(batch, &reached).await };
-        let now = tokio::time::Instant::now();
-        let until = *gathered.until.get_or_insert(now + interval);
-        gathered.bytes += batch.iter().map(size_of).sum::<usize>();
-        gathered.records.extend(batch);
-        gathered.reached.extend(reached);
-        let full = gathered.records.len() >= GATHERED_RECORDS_MAX || gathered.bytes >= GATHERED_BYTES_MAX;
-        if full || now >= until { self.store_gathered(gathered).await } else { Ok(true) }
+    /// Gathers a batch.
+    fn add(&mut self, batch: Batch) {
+        match &mut self.gathered {
+            Some((gathered, _)) => gathered.append(batch),
+            none => {
+                let interval = match self.gathering {
+                    Gathering::Interval(interval) => interval,
+                    Gathering::WhileSending | Gathering::Never => Duration::ZERO,
+                };
+                *none = Some((batch, tokio::time::Instant::now() + interval));
+            }
+        }
     }
 
-    async fn store_gathered(&mut self, gathered: &mut Gathered) -> Result<bool> {
-        let Gathered { records, reached, until, .. } = std::mem::take(gathered);
-        if until.is_none() {
-            return Ok(true);
+    /// Sends what was gathered, if nothing is on its way.
+    fn send(&mut self) {
+        if !matches!(self.lane, Lane::Free(_)) {
+            return;
         }
-        self.store(records, &reached).await
+        if let Some((batch, _)) = self.gathered.take()
+            && let Lane::Free(mut writing) = std::mem::replace(&mut self.lane, Lane::Changing)
+        {
+            self.lane = Lane::Busy(Box::pin(async move {
+                let written = writing.write(batch).await;
+                (writing, written)
+            }));
+        }
     }
 
-    /// Makes records and offsets durable and tells the task so. False where a stop came first.
-    async fn store(&mut self, batch: Vec<ProducerRecord>, reached: &SourceOffsets) -> Result<bool> {
-        if !self.produce(batch, reached).await? {
-            return Ok(false);
+    /// Sends what was gathered if it is due.
+    fn send_if_due(&mut self) {
+        let due = |(batch, due): &(Batch, _)| self.gathering.is_full(batch) || *due <= tokio::time::Instant::now();
+        if self.gathered.as_ref().is_some_and(due) {
+            self.send();
         }
-        if reached.is_empty() {
-            return Ok(true);
-        }
-        let told = retry!("commit", &self.task_status, &self.stop, self.task.commit(reached));
-        Ok(told?.is_some())
     }
 
-    /// Makes records and offsets durable (G1: the offsets only together with, or after, every record before them). False
-    /// where a stop came first.
-    async fn produce(&mut self, mut batch: Vec<ProducerRecord>, reached: &SourceOffsets) -> Result<bool> {
+    /// Waits for what is on its way. False where a stop came before it was durable. Dropping the future loses nothing.
+    async fn sent(&mut self) -> Result<bool> {
+        let Lane::Busy(sending) = &mut self.lane else { return Ok(true) };
+        let (writing, written) = sending.await;
+        self.lane = Lane::Free(writing);
+        let Some(mut reached) = written? else { return Ok(false) };
+        if self.durable.is_empty() {
+            self.durable_since = tokio::time::Instant::now();
+        }
+        self.durable.append(&mut reached);
+        Ok(true)
+    }
+
+    /// Waits until the next batch has room. False where a stop came first.
+    async fn make_room(&mut self) -> Result<bool> {
+        self.send_if_due();
+        while self.gathered.as_ref().is_some_and(|(batch, _)| self.gathering.is_full(batch)) {
+            if !self.sent().await? {
+                return Ok(false);
+            }
+            self.send();
+        }
+        Ok(true)
+    }
+
+    /// Makes everything durable. False where a stop came first.
+    async fn drain(&mut self) -> Result<bool> {
+        while self.gathered.is_some() || matches!(self.lane, Lane::Busy(_)) {
+            self.send();
+            if !self.sent().await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Does something, and sends meanwhile.
+    async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Result<Beside<T>> {
+        let mut work = pin!(work);
         loop {
-            let sent =
-                retry!("produce", &self.task_status, &self.stop, self.producer.send(&batch, reached, &self.connector));
-            let Some(results) = sent? else { return Ok(false) };
-            let refused = results.iter().any(Result::is_err);
-            if refused && self.producer.all_or_nothing() {
+            self.send_if_due();
+            let busy = matches!(self.lane, Lane::Busy(_));
+            let due = self.gathered.as_ref().map(|(_, due)| *due).filter(|_| !busy);
+            let tell = Some(self.durable_since + TELL_WITHIN).filter(|_| !self.durable.is_empty());
+            tokio::select! {
+                biased;
+                sent = self.sent(), if busy => if !sent? {
+                    return Ok(Beside::Stopped);
+                },
+                done = &mut work => return Ok(Beside::Done(done)),
+                () = at(tell) => return Ok(Beside::Untold),
+                () = at(due) => {}
+            }
+        }
+    }
+}
+
+/// Waits until then, or for ever.
+async fn at(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The half of a task that makes batches durable.
+struct Writing {
+    connector: Arc<str>,
+    producer: Box<dyn Producer>,
+    offsets: Arc<dyn OffsetStore>,
+    errors: Arc<ErrorHandler>,
+    status: Arc<ConnectorStatus>,
+    task_status: Arc<TaskStatus>,
+    stop: CancellationToken,
+}
+
+impl Writing {
+    /// Makes records and offsets durable (G1: the offsets only together with, or after, every record before them), and
+    /// returns the offsets. Nothing where a stop came first.
+    async fn write(&mut self, batch: Batch) -> Result<Option<SourceOffsets>> {
+        let Batch { mut records, reached, .. } = batch;
+        loop {
+            let sent = retry!(
+                "produce",
+                &self.task_status,
+                &self.stop,
+                self.producer.send(&records, &reached, &self.connector)
+            );
+            let Some(results) = sent? else { return Ok(None) };
+            let refused = results.iter().filter(|result| result.is_err()).count();
+            if refused > 0 && self.producer.all_or_nothing() {
                 // Nothing is written. Tolerated, the rest goes without them; otherwise the task ends before the batch.
-                let mut rest = Vec::with_capacity(batch.len());
-                for (record, result) in batch.into_iter().zip(results) {
+                let mut rest = Vec::with_capacity(records.len());
+                for (record, result) in records.into_iter().zip(results) {
                     match result {
                         Ok(_) => rest.push(record),
                         Err(error) => self.refused(&record, error)?,
                     }
                 }
-                batch = rest;
+                records = rest;
                 continue;
             }
-            for (record, result) in batch.iter().zip(results) {
-                match result {
-                    Ok(_) => {
-                        self.status.counters.written.fetch_add(1, Relaxed);
-                    }
-                    Err(error) => self.refused(record, error)?,
+            self.status.counters.written.fetch_add((results.len() - refused) as u64, Relaxed);
+            if refused > 0 {
+                for (record, result) in records.iter().zip(results) {
+                    result.map_or_else(|error| self.refused(record, error), |_| Ok(()))?;
                 }
-            }
-            if refused {
                 // Tolerated: the producer held the offsets back, so that they could still be refused here.
-                self.offsets.put(&self.connector, reached)?;
+                self.offsets.put(&self.connector, &reached)?;
             }
-            return Ok(true);
+            return Ok(Some(reached));
         }
     }
 
@@ -254,16 +480,6 @@ impl WorkerSourceTask {
     fn refused(&self, record: &ProducerRecord, error: Error) -> Result<()> {
         self.errors.source_record(&record.topic, Failure::new(Stage::KafkaProduce, "producer", error))
     }
-}
-
-/// Batches that become one transaction.
-#[derive(Default)]
-struct Gathered {
-    records: Vec<ProducerRecord>,
-    reached: SourceOffsets,
-    bytes: usize,
-    /// When it is written at the latest; none while there is nothing.
-    until: Option<tokio::time::Instant>,
 }
 
 fn size_of(record: &ProducerRecord) -> usize {

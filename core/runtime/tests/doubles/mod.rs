@@ -351,9 +351,7 @@ pub(crate) fn source_partition() -> SourcePartition {
 /// Records of these offsets; `what` of a record goes into its value.
 pub(crate) fn source_records(offsets: std::ops::Range<i64>, what: fn(i64) -> &'static str) -> Result<SourcePoll> {
     let record = |offset| {
-        let value = Value::Map(
-            [("n".into(), Value::Int64(offset)), ("do".into(), Value::from(what(offset)))].into_iter().collect(),
-        );
+        let value = Value::Map([("n", Value::Int64(offset)), ("do", Value::from(what(offset)))].into_iter().collect());
         SourceRecord::new(Record::new("a", value), source_partition(), SourceOffset::new([("n", offset)]))
     };
     Ok(SourcePoll::Records(offsets.map(record).collect()))
