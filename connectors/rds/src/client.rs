@@ -16,8 +16,12 @@ use sqlx::pool::PoolOptions;
 use crate::config::{Connection, DatabaseUrl, DateTimeFormat};
 use crate::error::{from_sqlx, unknown_name};
 
+pub(crate) use self::page::PageRow;
+use self::page::{Layout, Page};
+
 #[cfg(feature = "mysql")]
 mod mysql;
+mod page;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod sqlite;
@@ -41,7 +45,8 @@ macro_rules! bind_values {
     }};
 }
 
-/// Implements [`Database`] for a type with the fields `pool` and `options`, given a function `decode` beside it.
+/// Implements [`Database`] for a type with the fields `pool`, `options` and `reader`, whose rows are
+/// [`DriverRow`](page::DriverRow)s.
 macro_rules! over_the_pool {
     ($type:ty) => {
         #[async_trait::async_trait]
@@ -49,9 +54,40 @@ macro_rules! over_the_pool {
             async fn rows(&self, sql: String, parameters: &[Value], kinds: &[Kind]) -> sqlx::Result<Vec<Vec<Value>>> {
                 let query = bind_values!(sqlx::query(sqlx::AssertSqlSafe(sql)), parameters);
                 let rows = query.fetch_all(&self.pool).await?;
-                let decode_row =
-                    |row| kinds.iter().enumerate().map(|(index, kind)| decode(row, index, *kind)).collect();
-                rows.iter().map(decode_row).collect()
+                rows.iter()
+                    .map(|row| kinds.iter().enumerate().map(|(index, kind)| row.decode(index, *kind)).collect())
+                    .collect()
+            }
+
+            async fn page(&self, sql: &str, parameters: &[Value], page: &mut Page) -> sqlx::Result<()> {
+                // Taking a connection from the pool, and giving it back, is a question to the server each. So one is kept
+                // between pages, which ends with the first failure.
+                let mut reader = self.reader.lock().await;
+                loop {
+                    let kept = reader.take();
+                    let may_be_stale = kept.is_some();
+                    let mut connection = match kept {
+                        Some(connection) => connection,
+                        None => self.pool.acquire().await?,
+                    };
+                    let read = async {
+                        let query = bind_values!(sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())), parameters);
+                        let mut rows = query.fetch(&mut *connection);
+                        while let Some(row) = rows.try_next().await? {
+                            page.add(&row)?;
+                        }
+                        sqlx::Result::Ok(())
+                    };
+                    match read.await {
+                        Ok(()) => {
+                            *reader = Some(connection);
+                            return Ok(());
+                        }
+                        // Closed since the last page, perhaps.
+                        Err(sqlx::Error::Io(_)) if may_be_stale => page.clear(),
+                        Err(error) => return Err(error),
+                    }
+                }
             }
 
             async fn transaction(&self, statements: &mut (dyn Iterator<Item = Statement> + Send)) -> sqlx::Result<()> {
@@ -69,6 +105,8 @@ macro_rules! over_the_pool {
             }
 
             async fn close(&self) {
+                // The pool waits for it.
+                drop(self.reader.lock().await.take());
                 self.pool.close().await;
             }
         }
@@ -141,6 +179,9 @@ trait Database: Dialect {
     /// Runs a query.
     async fn rows(&self, sql: String, parameters: &[Value], kinds: &[Kind]) -> sqlx::Result<Vec<Vec<Value>>>;
 
+    /// Runs a query that reads a page.
+    async fn page(&self, sql: &str, parameters: &[Value], page: &mut Page) -> sqlx::Result<()>;
+
     /// Runs statements, all or none.
     async fn transaction(&self, statements: &mut (dyn Iterator<Item = Statement> + Send)) -> sqlx::Result<()>;
 
@@ -201,13 +242,16 @@ pub(crate) struct Column {
 }
 
 /// A table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Table {
     pub(crate) name: String,
     pub(crate) columns: Vec<Column>,
     quoted: String,
     /// What orders its rows for paging, and identifies them; empty where nothing does.
     paging: Vec<Column>,
+    /// How pages of it are read, and what they select.
+    layout: Layout,
+    page_select: String,
 }
 
 /// The type of a column in a table that is made here.
@@ -273,12 +317,6 @@ pub(crate) enum PagePosition {
     After(Vec<Value>),
     /// After so many rows.
     Skip(u64),
-}
-
-/// A row of a page, and where reading goes on after it.
-pub(crate) struct PageRow {
-    pub(crate) values: Vec<Value>,
-    pub(crate) position: PagePosition,
 }
 
 /// A database, by a pool of connections that are made when needed.
@@ -375,8 +413,9 @@ impl Client {
             let access = self.database.column(&quoted, &text(&row[1]), &text(&row[2]), key.is_some() && keys == 1);
             Column { name, kind: access.kind, quoted, select: access.select, compare: access.compare, key }
         });
-        let mut table = Table { name: name.to_owned(), columns: columns.collect(), quoted, paging: Vec::new() };
+        let mut table = Table { name: name.to_owned(), columns: columns.collect(), quoted, ..Table::default() };
         table.paging = self.paging(&table).await;
+        (table.layout, table.page_select) = Layout::new(&table.columns, &table.paging);
         Ok(Some(table))
     }
 
@@ -464,12 +503,12 @@ impl Client {
         })
     }
 
-    /// Up to `limit` rows of a table after a position; nothing is the table's beginning.
+    /// Up to `rows` rows of a table after a position; nothing is the table's beginning.
     pub(crate) async fn page(
         &self,
         table: &Table,
         position: Option<&PagePosition>,
-        limit: usize,
+        rows: usize,
     ) -> Result<Vec<PageRow>> {
         let paging = &table.paging;
         let mut parameters = Vec::new();
@@ -504,24 +543,14 @@ impl Client {
         } else {
             names
         };
-        let limit = add(Value::Int64(limit as i64));
+        let limit = add(Value::Int64(rows as i64));
         let offset = add(Value::Int64(skipped as i64));
-        let keys: String = paging.iter().map(|column| format!(", {}", column.select)).collect();
-        let (select, from) = (table.select(), &table.quoted);
-        let sql =
-            format!("SELECT {select}{keys} FROM {from}{condition} ORDER BY {order} LIMIT {limit} OFFSET {offset}");
-        let kinds: Vec<Kind> = table.kinds().into_iter().chain(paging.iter().map(|column| column.kind)).collect();
-        let rows = self.rows("read a page", sql, &parameters, &kinds).await;
-        let rows = rows.map_err(|error| error.with("table", &table.name))?;
-        Ok(rows
-            .into_iter()
-            .zip(skipped + 1..)
-            .map(|(mut values, number)| {
-                let key = values.split_off(table.columns.len());
-                let by_key = !paging.is_empty();
-                PageRow { values, position: if by_key { PagePosition::After(key) } else { PagePosition::Skip(number) } }
-            })
-            .collect())
+        let (select, from) = (&table.page_select, &table.quoted);
+        let sql = format!("SELECT {select} FROM {from}{condition} ORDER BY {order} LIMIT {limit} OFFSET {offset}");
+        let mut page = Page::new(table.layout.clone(), self.datetime_format, rows);
+        let read = self.run("read a page", self.database.page(&sql, &parameters, &mut page)).await;
+        read.map_err(|error| error.with("table", &table.name))?;
+        Ok(page.finish(skipped))
     }
 
     /// How many rows a table has.
@@ -642,7 +671,11 @@ impl Client {
 /// What all databases have in common about a value that was decoded as its kind says.
 fn finish(value: &mut Value, kind: Kind, format: DateTimeFormat) {
     match (kind, &mut *value) {
-        (Kind::DateTime | Kind::AnyDateTime, Value::String(text)) => separate(text, format),
+        (Kind::DateTime | Kind::AnyDateTime, Value::String(text)) => {
+            if is_date_and_time(text) {
+                text.replace_range(SEPARATOR..=SEPARATOR, format.separator());
+            }
+        }
         (Kind::AnyBoolean, Value::Int64(flag @ (0 | 1))) => *value = Value::Boolean(*flag == 1),
         (Kind::Number, Value::String(text)) => {
             if let Some(number) = number(text) {
@@ -656,32 +689,32 @@ fn finish(value: &mut Value, kind: Kind, format: DateTimeFormat) {
 /// A number's text as a value: an integer where it is one, else the text; nothing for what JSON doesn't call a number, such
 /// as PostgreSQL's `NaN`.
 fn number(text: &str) -> Option<Value> {
-    if let Ok(integer) = text.parse::<i64>() {
-        return Some(Value::Int64(integer));
+    match text.parse() {
+        Ok(integer) => Some(Value::Int64(integer)),
+        Err(_) => is_plain_number(text).then(|| Value::Number(text.into())),
     }
+}
+
+/// Whether a text is a number as JSON writes it, without an exponent.
+fn is_plain_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
     let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let plain = all_digits(whole) && all_digits(fraction) && (whole == "0" || !whole.starts_with('0'));
-    plain.then(|| Value::Number(text.into()))
+    all_digits(whole) && all_digits(fraction) && (whole == "0" || !whole.starts_with('0'))
 }
 
-/// Puts a blank or a `T` between date and time of a text that looks like both.
-fn separate(text: &mut String, format: DateTimeFormat) {
+/// Where in a text of date and time the date ends. Up to there nothing has to be escaped in JSON.
+const SEPARATOR: usize = 10;
+
+/// Whether a text looks like date and time.
+fn is_date_and_time(text: &str) -> bool {
     const SHAPE: &[u8] = b"0000-00-00 00:00:00";
-    let looks_like = text.len() >= SHAPE.len()
+    text.len() >= SHAPE.len()
         && text.bytes().zip(SHAPE).all(|(byte, shape)| match shape {
             b'0' => byte.is_ascii_digit(),
             b' ' => byte == b' ' || byte == b'T' || byte == b't',
             shape => byte == *shape,
-        });
-    if looks_like {
-        let separator = match format {
-            DateTimeFormat::Sql => " ",
-            DateTimeFormat::Iso => "T",
-        };
-        text.replace_range(10..11, separator);
-    }
+        })
 }
 
 /// A single precision number as the double that prints the same.

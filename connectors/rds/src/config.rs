@@ -54,8 +54,8 @@ pub(crate) struct RdsSourceConfig {
     /// Mode `bulk`: the topic of one table, instead of prefix and name: `bulk.topics.<table> = "<topic>"`.
     #[config(prefix = "bulk.topics.")]
     pub(crate) bulk_topics: Vec<(String, String)>,
-    /// The most rows in one batch.
-    #[config(name = "batch.max.rows", default = "500", min = 1, max = 10000)]
+    /// The most rows in one batch. Where rows are large, fewer are read at once, so that a batch has about 4 MiB at most.
+    #[config(name = "batch.max.rows", default = "2000", min = 1, max = 10000)]
     pub(crate) batch_max_rows: usize,
     /// How date and time are separated: `sql` as in `2020-08-28 03:52:47`, `iso` as in `2020-08-28T03:52:47`.
     #[config(name = "datetime.format", default = "sql")]
@@ -113,6 +113,16 @@ pub(crate) enum DateTimeFormat {
     Sql,
     /// A `T`.
     Iso,
+}
+
+impl DateTimeFormat {
+    /// What it puts between date and time.
+    pub(crate) fn separator(self) -> &'static str {
+        match self {
+            Self::Sql => " ",
+            Self::Iso => "T",
+        }
+    }
 }
 
 /// Encryption of the connection.

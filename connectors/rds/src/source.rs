@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use ottla_api::prelude::*;
 use tokio::time::Instant;
 
-use crate::client::{Client, Column, PagePosition, Table};
+use crate::client::{Client, Column, PagePosition, PageRow, Table};
 use crate::config::{DatabaseUrl, Mode, Pace, RdsSourceConfig, RowChoice};
 use crate::emulator;
 use crate::python_random::PythonRandom;
@@ -318,7 +318,15 @@ struct BulkTable {
     topic: Arc<str>,
     partition: SourcePartition,
     position: Option<PagePosition>,
+    /// How many of its rows have about [`BATCH_BYTES`].
+    rows_at_once: usize,
 }
+
+/// What the rows of one batch should have at most, about, as JSON.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// How many rows are read at once before anything is known of their size.
+const FIRST_ROWS: usize = 100;
 
 /// Yields each of its tables once.
 struct BulkTask {
@@ -354,7 +362,7 @@ impl SourceTask for BulkTask {
             let partition = SourcePartition::new([("table", name.as_str())]);
             let position = context.offset(&partition)?.map(|offset| position(&offset)).transpose()?;
             let topic = self.config.bulk_topic(&name).into();
-            self.tables.push(BulkTable { table, topic, partition, position });
+            self.tables.push(BulkTable { table, topic, partition, position, rows_at_once: FIRST_ROWS });
         }
         self.tables.reverse();
         self.client = Some(client);
@@ -363,17 +371,23 @@ impl SourceTask for BulkTask {
 
     async fn poll(&mut self) -> Result<SourcePoll> {
         let client = self.client.as_ref().ok_or_else(not_started)?;
-        let limit = self.config.batch_max_rows;
         while let Some(current) = self.tables.last_mut() {
-            let page = client.page(&current.table, current.position.as_ref(), limit).await?;
+            let rows = self.config.batch_max_rows.min(current.rows_at_once);
+            let page = client.page(&current.table, current.position.as_ref(), rows).await?;
             // Nothing waits from here on unless there was nothing, so that what was read is returned.
-            let ended = page.len() < limit;
+            let ended = page.len() < rows;
             let mut records = Vec::with_capacity(page.len());
-            for row in page {
-                let record = Record::new(current.topic.clone(), Value::Map(current.table.map(row.values)));
-                records.push(SourceRecord::new(record, current.partition.clone(), offset(&row.position)));
-                current.position = Some(row.position);
+            let mut bytes = 0;
+            if let Some(last) = page.last() {
+                current.position = Some(last.position.clone());
             }
+            for PageRow { payload, position } in page {
+                bytes += payload.size_estimate();
+                let mut record = Record::new(current.topic.clone(), Value::Null);
+                record.value = payload;
+                records.push(SourceRecord::new(record, current.partition.clone(), offset(position)));
+            }
+            current.rows_at_once = (BATCH_BYTES / (bytes / records.len().max(1)).max(1)).max(1);
             if ended {
                 self.tables.pop();
             }
@@ -393,10 +407,10 @@ impl SourceTask for BulkTask {
 }
 
 /// A position as it is stored.
-fn offset(position: &PagePosition) -> SourceOffset {
+fn offset(position: PagePosition) -> SourceOffset {
     match position {
-        PagePosition::After(key) => SourceOffset::new([("key", Value::Array(key.clone()))]),
-        PagePosition::Skip(rows) => SourceOffset::new([("rows", *rows as i64)]),
+        PagePosition::After(key) => SourceOffset::new([("key", Value::Array(key))]),
+        PagePosition::Skip(rows) => SourceOffset::new([("rows", rows as i64)]),
     }
 }
 

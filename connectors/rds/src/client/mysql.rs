@@ -2,17 +2,23 @@
 
 use std::str::FromStr;
 
+use futures::TryStreamExt as _;
 use ottla_api::data::Value;
 use sqlx::mysql::{MySqlConnectOptions, MySqlPool, MySqlRow, MySqlSslMode};
+use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Row, ValueRef};
+use tokio::sync::Mutex;
 
+use super::page::{DriverRow, Page, write_text, write_value};
 use super::{
     ColumnAccess, ColumnType, Database, Dialect, Kind, Statement, bind_values, over_the_pool, pool_options, widen,
 };
-use crate::config::{Connection, Tls};
+use crate::config::{Connection, DateTimeFormat, Tls};
 
 pub(super) struct MySql {
     pool: MySqlPool,
+    /// What reads pages.
+    reader: Mutex<Option<PoolConnection<sqlx::MySql>>>,
     options: MySqlConnectOptions,
 }
 
@@ -37,7 +43,11 @@ impl MySql {
         if let Some(path) = &connection.tls_ca {
             options = options.ssl_ca(path);
         }
-        Ok(Self { pool: pool_options(connection.timeout).connect_lazy_with(options.clone()), options })
+        Ok(Self {
+            pool: pool_options(connection.timeout).connect_lazy_with(options.clone()),
+            reader: Mutex::default(),
+            options,
+        })
     }
 }
 
@@ -115,16 +125,36 @@ impl Dialect for MySql {
     }
 }
 
-fn decode(row: &MySqlRow, index: usize, kind: Kind) -> sqlx::Result<Value> {
-    if row.try_get_raw(index)?.is_null() {
-        return Ok(Value::Null);
+impl DriverRow for MySqlRow {
+    fn decode(&self, index: usize, kind: Kind) -> sqlx::Result<Value> {
+        if self.try_get_raw(index)?.is_null() {
+            return Ok(Value::Null);
+        }
+        // The column's own type says less than the cast did: unchecked.
+        Ok(match kind {
+            Kind::Integer => Value::Int64(self.try_get_unchecked(index)?),
+            Kind::Float32 => Value::Float64(widen(self.try_get_unchecked(index)?)),
+            Kind::Float64 => Value::Float64(self.try_get_unchecked(index)?),
+            Kind::Bytes => Value::Bytes(self.try_get_unchecked::<Vec<u8>, _>(index)?.into()),
+            _ => Value::String(self.try_get_unchecked(index)?),
+        })
     }
-    // The column's own type says less than the cast did: unchecked.
-    Ok(match kind {
-        Kind::Integer => Value::Int64(row.try_get_unchecked(index)?),
-        Kind::Float32 => Value::Float64(widen(row.try_get_unchecked(index)?)),
-        Kind::Float64 => Value::Float64(row.try_get_unchecked(index)?),
-        Kind::Bytes => Value::Bytes(row.try_get_unchecked::<Vec<u8>, _>(index)?.into()),
-        _ => Value::String(row.try_get_unchecked(index)?),
-    })
+
+    fn write(&self, index: usize, kind: Kind, format: DateTimeFormat, out: &mut Vec<u8>) -> sqlx::Result<bool> {
+        let written = match kind {
+            Kind::Integer => {
+                self.try_get_unchecked::<Option<i64>, _>(index)?.map(|n| write_value(&Value::Int64(n), out))
+            }
+            Kind::Float64 => {
+                self.try_get_unchecked::<Option<f64>, _>(index)?.map(|n| write_value(&Value::Float64(n), out))
+            }
+            Kind::Float32 => Some(write_value(&self.decode(index, kind)?, out)),
+            Kind::Bytes => Some(false),
+            _ => self.try_get_unchecked::<Option<&str>, _>(index)?.map(|text| {
+                write_text(text, kind, format, out);
+                true
+            }),
+        };
+        Ok(written.unwrap_or_else(|| write_value(&Value::Null, out)))
+    }
 }

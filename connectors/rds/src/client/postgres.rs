@@ -2,17 +2,23 @@
 
 use std::str::FromStr;
 
+use futures::TryStreamExt as _;
 use ottla_api::data::Value;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgRow, PgSslMode};
 use sqlx::{ConnectOptions, Row, ValueRef};
+use tokio::sync::Mutex;
 
+use super::page::{DriverRow, Page, write_text, write_value};
 use super::{
     ColumnAccess, ColumnType, Database, Dialect, Kind, Statement, bind_values, over_the_pool, pool_options, widen,
 };
-use crate::config::{Connection, Tls};
+use crate::config::{Connection, DateTimeFormat, Tls};
 
 pub(super) struct Postgres {
     pool: PgPool,
+    /// What reads pages.
+    reader: Mutex<Option<PoolConnection<sqlx::Postgres>>>,
     options: PgConnectOptions,
 }
 
@@ -38,7 +44,11 @@ impl Postgres {
         if let Some(path) = &connection.tls_ca {
             options = options.ssl_root_cert(path);
         }
-        Ok(Self { pool: pool_options(connection.timeout).connect_lazy_with(options.clone()), options })
+        Ok(Self {
+            pool: pool_options(connection.timeout).connect_lazy_with(options.clone()),
+            reader: Mutex::default(),
+            options,
+        })
     }
 }
 
@@ -109,16 +119,48 @@ impl Dialect for Postgres {
     }
 }
 
-fn decode(row: &PgRow, index: usize, kind: Kind) -> sqlx::Result<Value> {
-    if row.try_get_raw(index)?.is_null() {
-        return Ok(Value::Null);
+impl DriverRow for PgRow {
+    fn decode(&self, index: usize, kind: Kind) -> sqlx::Result<Value> {
+        if self.try_get_raw(index)?.is_null() {
+            return Ok(Value::Null);
+        }
+        Ok(match kind {
+            Kind::Integer => Value::Int64(self.try_get(index)?),
+            Kind::Float32 => Value::Float64(widen(self.try_get(index)?)),
+            Kind::Float64 => Value::Float64(self.try_get(index)?),
+            Kind::Boolean => Value::Boolean(self.try_get(index)?),
+            Kind::Bytes => Value::Bytes(self.try_get::<Vec<u8>, _>(index)?.into()),
+            _ => Value::String(self.try_get(index)?),
+        })
     }
-    Ok(match kind {
-        Kind::Integer => Value::Int64(row.try_get(index)?),
-        Kind::Float32 => Value::Float64(widen(row.try_get(index)?)),
-        Kind::Float64 => Value::Float64(row.try_get(index)?),
-        Kind::Boolean => Value::Boolean(row.try_get(index)?),
-        Kind::Bytes => Value::Bytes(row.try_get::<Vec<u8>, _>(index)?.into()),
-        _ => Value::String(row.try_get(index)?),
-    })
+
+    fn write(&self, index: usize, kind: Kind, format: DateTimeFormat, out: &mut Vec<u8>) -> sqlx::Result<bool> {
+        let raw = self.try_get_raw(index)?;
+        if raw.is_null() {
+            out.extend_from_slice(b"null");
+            return Ok(true);
+        }
+        // Prepared statements answer in binary; whatever is not as expected is left to `decode`, which tells.
+        let Ok(bytes) = raw.as_bytes() else { return Ok(false) };
+        let number = || <[u8; 8]>::try_from(bytes).ok();
+        Ok(match kind {
+            Kind::Integer => match number() {
+                Some(bytes) => write_value(&Value::Int64(i64::from_be_bytes(bytes)), out),
+                None => false,
+            },
+            Kind::Float64 => match number() {
+                Some(bytes) => write_value(&Value::Float64(f64::from_be_bytes(bytes)), out),
+                None => false,
+            },
+            Kind::Float32 | Kind::Boolean => write_value(&self.decode(index, kind)?, out),
+            Kind::Bytes => false,
+            _ => match std::str::from_utf8(bytes) {
+                Ok(text) => {
+                    write_text(text, kind, format, out);
+                    true
+                }
+                Err(_) => false,
+            },
+        })
+    }
 }

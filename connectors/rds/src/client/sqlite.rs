@@ -3,17 +3,24 @@
 use std::path::Path;
 use std::str::FromStr;
 
+use futures::TryStreamExt as _;
 use ottla_api::data::Value;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteRow, SqliteSynchronous};
 use sqlx::{ConnectOptions, Row, TypeInfo, ValueRef};
+use tokio::sync::Mutex;
 
+use super::page::{DriverRow, Page, write_value};
 use super::{
-    ACQUIRE_TIMEOUT, ColumnAccess, ColumnType, Database, Dialect, Kind, Statement, bind_values, over_the_pool,
+    ACQUIRE_TIMEOUT, ColumnAccess, ColumnType, Database, Dialect, Kind, Statement, bind_values, finish, over_the_pool,
     pool_options,
 };
+use crate::config::DateTimeFormat;
 
 pub(super) struct Sqlite {
     pool: SqlitePool,
+    /// What reads pages.
+    reader: Mutex<Option<PoolConnection<sqlx::Sqlite>>>,
     options: SqliteConnectOptions,
 }
 
@@ -33,7 +40,11 @@ impl Sqlite {
 
     fn with(options: SqliteConnectOptions) -> Self {
         let options = options.disable_statement_logging();
-        Self { pool: pool_options(ACQUIRE_TIMEOUT).connect_lazy_with(options.clone()), options }
+        Self {
+            pool: pool_options(ACQUIRE_TIMEOUT).connect_lazy_with(options.clone()),
+            reader: Mutex::default(),
+            options,
+        }
     }
 }
 
@@ -92,19 +103,27 @@ impl Dialect for Sqlite {
     }
 }
 
-fn decode(row: &SqliteRow, index: usize, _kind: Kind) -> sqlx::Result<Value> {
-    let raw = row.try_get_raw(index)?;
-    if raw.is_null() {
-        return Ok(Value::Null);
+impl DriverRow for SqliteRow {
+    fn decode(&self, index: usize, _kind: Kind) -> sqlx::Result<Value> {
+        let raw = self.try_get_raw(index)?;
+        if raw.is_null() {
+            return Ok(Value::Null);
+        }
+        let stored = raw.type_info();
+        Ok(match stored.name() {
+            "INTEGER" => Value::Int64(self.try_get_unchecked(index)?),
+            "REAL" => Value::Float64(self.try_get_unchecked(index)?),
+            "BLOB" => Value::Bytes(self.try_get_unchecked::<Vec<u8>, _>(index)?.into()),
+            _ => match String::from_utf8(self.try_get_unchecked(index)?) {
+                Ok(text) => Value::String(text),
+                Err(error) => Value::Bytes(error.into_bytes().into()),
+            },
+        })
     }
-    let stored = raw.type_info();
-    Ok(match stored.name() {
-        "INTEGER" => Value::Int64(row.try_get_unchecked(index)?),
-        "REAL" => Value::Float64(row.try_get_unchecked(index)?),
-        "BLOB" => Value::Bytes(row.try_get_unchecked::<Vec<u8>, _>(index)?.into()),
-        _ => match String::from_utf8(row.try_get_unchecked(index)?) {
-            Ok(text) => Value::String(text),
-            Err(error) => Value::Bytes(error.into_bytes().into()),
-        },
-    })
+
+    fn write(&self, index: usize, kind: Kind, format: DateTimeFormat, out: &mut Vec<u8>) -> sqlx::Result<bool> {
+        let mut value = self.decode(index, kind)?;
+        finish(&mut value, kind, format);
+        Ok(write_value(&value, out))
+    }
 }
