@@ -155,6 +155,96 @@ pub(crate) enum Reading {
 pub(crate) struct DatePattern {
     text: String,
     parts: Vec<Part>,
+    /// The same once more where every text of the pattern has one shape, which is nearly always.
+    shape: Option<Shape>,
+}
+
+/// What all texts of a pattern such as `yyyy-MM-dd HH:mm:ss.SSS` have in common: where which digits stand, between the same
+/// letters. Reading and writing is then a matter of places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Shape {
+    /// The letters, and [`Self::DIGIT`] for each digit.
+    bytes: Vec<u8>,
+    /// Where each number begins.
+    numbers: Vec<(usize, Unit)>,
+}
+
+impl Shape {
+    /// Stands for a digit; no text holds this byte.
+    const DIGIT: u8 = 0xff;
+
+    /// The shape of these parts, where they have one.
+    fn of(parts: &[Part]) -> Option<Self> {
+        let (mut bytes, mut numbers) = (Vec::new(), Vec::new());
+        for part in parts {
+            match part {
+                Part::Literal(literal) => bytes.extend_from_slice(literal.as_bytes()),
+                Part::Number { unit, width, .. } => {
+                    if unit.usual_width() != Some(*width) {
+                        return None;
+                    }
+                    numbers.push((bytes.len(), *unit));
+                    bytes.extend(std::iter::repeat_n(Self::DIGIT, *width));
+                }
+                _ => return None,
+            }
+        }
+        Some(Self { bytes, numbers })
+    }
+
+    /// Reads a text of exactly this shape; of any other nothing is said.
+    fn read(&self, text: &str) -> Option<LocalTime> {
+        let text = text.as_bytes();
+        let fits =
+            |(shape, byte): (&u8, &u8)| if *shape == Self::DIGIT { byte.is_ascii_digit() } else { shape == byte };
+        if text.len() != self.bytes.len() || !self.bytes.iter().zip(text).all(fits) {
+            return None;
+        }
+        let mut time = LocalTime::date(1970, 1, 1);
+        for &(at, unit) in &self.numbers {
+            let width = unit.usual_width()?;
+            let number = text[at..at + width].iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
+            match unit {
+                Unit::Year => time.year = number,
+                Unit::Month => time.month = number,
+                Unit::Day => time.day = number,
+                Unit::Hour => time.hour = number,
+                Unit::Minute => time.minute = number,
+                Unit::Second => time.second = number,
+                Unit::Fraction => time.millis = number,
+                Unit::HourOfTwelve => return None,
+            }
+        }
+        Some(time)
+    }
+
+    /// Appends a time of a year of four digits.
+    fn format(&self, (year, month, day): (i64, i64, i64), of_day: i64, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&self.bytes);
+        let text = &mut out[start..];
+        let of_day = of_day as u32;
+        for &(at, unit) in &self.numbers {
+            let number = match unit {
+                Unit::Year => year as u32,
+                Unit::Month => month as u32,
+                Unit::Day => day as u32,
+                Unit::Hour | Unit::HourOfTwelve => of_day / 3_600_000,
+                Unit::Minute => of_day / 60_000 % 60,
+                Unit::Second => of_day / 1000 % 60,
+                Unit::Fraction => of_day % 1000,
+            };
+            let digit = |n: u32| b'0' + (n % 10) as u8;
+            let ones = [digit(number / 10), digit(number)];
+            match unit {
+                Unit::Year => {
+                    text[at..at + 4].copy_from_slice(&[digit(number / 1000), digit(number / 100), ones[0], ones[1]]);
+                }
+                Unit::Fraction => text[at..at + 3].copy_from_slice(&[digit(number / 100), ones[0], ones[1]]),
+                _ => text[at..at + 2].copy_from_slice(&ones),
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +279,19 @@ enum Unit {
     Minute,
     Second,
     Fraction,
+}
+
+impl Unit {
+    /// How many digits it has where their number never changes.
+    fn usual_width(self) -> Option<usize> {
+        match self {
+            Self::Year => Some(4),
+            Self::Fraction => Some(3),
+            // Twelve stands for none.
+            Self::HourOfTwelve => None,
+            Self::Month | Self::Day | Self::Hour | Self::Minute | Self::Second => Some(2),
+        }
+    }
 }
 
 impl ConfigValue for DatePattern {
@@ -257,7 +360,7 @@ impl ConfigValue for DatePattern {
         if parts.is_empty() {
             return Err("must be a pattern such as yyyy-MM-dd HH:mm:ss, found nothing".to_owned());
         }
-        Ok(Self { text: text.to_owned(), parts })
+        Ok(Self { text: text.to_owned(), shape: Shape::of(&parts), parts })
     }
 
     fn type_name() -> Cow<'static, str> {
@@ -273,6 +376,13 @@ impl DatePattern {
 
     /// Reads a text.
     pub(crate) fn read(&self, text: &str, reading: Reading) -> Option<LocalTime> {
+        match self.shape.as_ref().and_then(|shape| shape.read(text)) {
+            Some(time) => (reading == Reading::AsJava || time.exists()).then_some(time),
+            None => self.read_by_parts(text, reading),
+        }
+    }
+
+    fn read_by_parts(&self, text: &str, reading: Reading) -> Option<LocalTime> {
         let mut time = LocalTime::date(1970, 1, 1);
         let mut pm = None;
         let mut rest = text;
@@ -347,16 +457,31 @@ impl DatePattern {
     pub(crate) fn format(&self, millis: i64, zone: &Zone, out: &mut String) {
         let offset = zone.offset_at(millis);
         let clock = millis + offset * 1000;
-        let days = clock.div_euclid(DAY_MILLIS);
-        let (year, month, day) = json::civil_from_days(days);
-        let of_day = clock.rem_euclid(DAY_MILLIS);
-        let hour = of_day / 3_600_000;
+        let (days, of_day) = (clock.div_euclid(DAY_MILLIS), clock.rem_euclid(DAY_MILLIS));
+        let date = json::civil_from_days(days);
         // Digits are put together as bytes: formatting each number in its own right costs several times as much.
         let mut bytes = std::mem::take(out).into_bytes();
+        match &self.shape {
+            Some(shape) if (0..=9999).contains(&date.0) => shape.format(date, of_day, &mut bytes),
+            _ => self.format_by_parts(millis, (days, date, of_day), (zone, offset), &mut bytes),
+        }
+        *out = String::from_utf8(bytes).expect("texts and digits in a row are text");
+    }
+
+    /// Appends a time: its days since the epoch, their date, and the milliseconds of the day, on the clock of a zone that has
+    /// this offset then.
+    fn format_by_parts(
+        &self,
+        millis: i64,
+        (days, (year, month, day), of_day): (i64, (i64, i64, i64), i64),
+        (zone, offset): (&Zone, i64),
+        bytes: &mut Vec<u8>,
+    ) {
+        let hour = of_day / 3_600_000;
         for part in &self.parts {
             match part {
                 Part::Literal(literal) => bytes.extend_from_slice(literal.as_bytes()),
-                Part::Number { unit: Unit::Year, width: 2, .. } => push_number(year.rem_euclid(100), 2, &mut bytes),
+                Part::Number { unit: Unit::Year, width: 2, .. } => push_number(year.rem_euclid(100), 2, bytes),
                 Part::Number { unit, width, .. } => {
                     let number = match unit {
                         Unit::Year => year,
@@ -368,7 +493,7 @@ impl DatePattern {
                         Unit::Second => of_day / 1000 % 60,
                         Unit::Fraction => of_day % 1000,
                     };
-                    push_number(number, *width, &mut bytes);
+                    push_number(number, *width, bytes);
                 }
                 Part::MonthName { long } => {
                     bytes.extend_from_slice(name(MONTHS[month as usize - 1], *long).as_bytes());
@@ -381,17 +506,16 @@ impl DatePattern {
                 Part::IsoOffset(_) if offset == 0 => bytes.push(b'Z'),
                 Part::Offset | Part::IsoOffset(_) => {
                     bytes.push(if offset < 0 { b'-' } else { b'+' });
-                    push_number(offset.abs() / 3600, 2, &mut bytes);
+                    push_number(offset.abs() / 3600, 2, bytes);
                     if let Part::IsoOffset(3) = part {
                         bytes.push(b':');
                     }
                     if !matches!(part, Part::IsoOffset(1)) {
-                        push_number(offset.abs() / 60 % 60, 2, &mut bytes);
+                        push_number(offset.abs() / 60 % 60, 2, bytes);
                     }
                 }
             }
         }
-        *out = String::from_utf8(bytes).expect("texts and digits in a row are text");
     }
 }
 
@@ -547,6 +671,7 @@ pub(crate) fn parse_common(text: &str) -> Option<LocalTime> {
 mod tests {
     use super::*;
     use crate::text_list::TextList;
+    use proptest::prelude::*;
 
     fn millis(pattern: &str, text: &str, reading: Reading) -> Option<i64> {
         DatePattern::parse(pattern).unwrap().read(text, reading)?.to_millis(&Zone::Utc)
@@ -638,6 +763,43 @@ mod tests {
         assert_eq!(formatted("HH X", time, "-03:30"), "00 -03");
         assert_eq!(formatted("X", time, "UTC"), "Z");
         assert_eq!(formatted("yyyy-MM-dd HH", -1, "UTC"), "1969-12-31 23");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+        #[test]
+        fn a_pattern_with_a_shape_reads_and_writes_as_part_by_part(
+            pattern in prop::sample::select(&[
+                "yyyy-MM-dd HH:mm:ss",
+                "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'",
+                "yyyyMMddHHmmssSSS",
+                "dd.MM.yyyy",
+                "HH:mm 'é0' yyyy yyyy",
+            ][..]),
+            millis in prop_oneof![-62_135_596_800_000..253_402_300_800_000i64, -200_000_000_000_000..400_000_000_000_000i64],
+            // Where a byte of a good text is changed, and what into.
+            change in prop::option::of((0..40usize, "[0-9 :Zé-]{0,2}")),
+        ) {
+            let pattern = DatePattern::parse(pattern).unwrap();
+            prop_assert!(pattern.shape.is_some());
+            let by_parts = DatePattern { shape: None, ..pattern.clone() };
+            for zone in [Zone::Utc, Zone::parse("Europe/Berlin").unwrap(), Zone::parse("-03:30").unwrap()] {
+                let (mut text, mut expected) = ("before ".to_owned(), "before ".to_owned());
+                pattern.format(millis, &zone, &mut text);
+                by_parts.format(millis, &zone, &mut expected);
+                prop_assert_eq!(&text, &expected);
+                let mut text = text.split_off(7);
+                if let Some((at, other)) = &change {
+                    let at = text.floor_char_boundary(*at);
+                    let end = text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
+                    text.replace_range(at..end, other);
+                }
+                for reading in [Reading::Exact, Reading::AsJava] {
+                    prop_assert_eq!(pattern.read(&text, reading), by_parts.read(&text, reading), "{}", text);
+                }
+            }
+        }
     }
 
     #[test]

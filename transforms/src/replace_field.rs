@@ -140,7 +140,7 @@ impl Choice {
         places.extend(renames.iter_mut().map(|(from, _)| from.place(fields)));
         for ((_, to), place) in renames.iter().zip(&*places) {
             if let Some(place) = *place {
-                fields[place].0.clone_from(to);
+                fields[place].0 = to.clone();
             }
         }
         let taken_twice = |to: &Name| fields.iter().filter(|(name, _)| name == to).nth(1).is_some();

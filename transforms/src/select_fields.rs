@@ -64,6 +64,8 @@ enum Missing {
 struct Selected {
     from: FieldName,
     to: Name,
+    /// Whether the two differ.
+    renamed: bool,
     /// True where a later one takes the same field again, so this one may not move it away.
     again: bool,
 }
@@ -94,6 +96,7 @@ impl SelectFields {
             selected.push(Selected {
                 from: FieldName::new(&field.from),
                 to: field.to.as_str().into(),
+                renamed: field.from != field.to,
                 again: later.iter().any(|other| other.from == field.from),
             });
         }
@@ -137,7 +140,9 @@ fn select(fields: &mut Vec<(Name, Value)>, selected: &mut [Selected], policy: Mi
                 fields.len() - 1
             }
             (Some(place), _) => {
-                fields[end + place].0.clone_from(&field.to);
+                if field.renamed {
+                    fields[end + place].0 = field.to.clone();
+                }
                 end + place
             }
             (None, Missing::Null) => {
