@@ -31,7 +31,7 @@ async fn main() {
     let cpu_begun = cpu_seconds();
     store.open().await.expect("the store opens");
     let run = uuid::Uuid::new_v4();
-    create(&*store, format!("{run}/first"), Bytes::from_static(b"x")).await;
+    create(&store, format!("{run}/first"), Bytes::from_static(b"x")).await;
     eprintln!("first object after {:?}, {:.3} s of CPU", begun.elapsed(), cpu_seconds() - cpu_begun);
 
     let (begun, cpu_begun) = (Instant::now(), cpu_seconds());
@@ -40,18 +40,18 @@ async fn main() {
         let (store, body) = (store.clone(), body.clone());
         tokio::spawn(async move {
             for n in 0..objects / at_once {
-                create(&*store, format!("{run}/partition={worker}/o+{worker}+{n:010}.json"), body.clone()).await;
+                create(&store, format!("{run}/partition={worker}/o+{worker}+{n:010}.json"), body.clone()).await;
             }
         })
     });
     futures::future::join_all(workers).await;
     let made = (objects / at_once * at_once) as f64;
     let (wall, cpu) = (begun.elapsed().as_secs_f64(), cpu_seconds() - cpu_begun);
-    println!(
-        "{made} objects of {size} bytes, {at_once} at once: {:.3} ms of CPU an object, {:.0} objects/s, {:.2} ms of CPU a MB",
+    eprintln!(
+        "{made} objects of {size} bytes, {at_once} at once: {:.3} ms of CPU an object, {:.2} a MB, {:.0} objects a second",
         cpu / made * 1e3,
-        made / wall,
-        cpu * 1e9 / made / size as f64
+        cpu * 1e9 / made / size as f64,
+        made / wall
     );
 }
 

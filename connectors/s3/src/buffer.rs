@@ -49,6 +49,7 @@ pub(crate) fn held() -> usize {
 }
 
 /// Memory that is counted, and that comes back when it is dropped.
+#[derive(Default)]
 struct Chunk {
     bytes: Vec<u8>,
     /// How much was counted.
@@ -90,12 +91,6 @@ impl Chunk {
         let mut trimmed = Self { bytes: self.bytes.as_slice().to_vec(), counted: 0 };
         trimmed.count();
         trimmed
-    }
-}
-
-impl Default for Chunk {
-    fn default() -> Self {
-        Self { bytes: Vec::new(), counted: 0 }
     }
 }
 

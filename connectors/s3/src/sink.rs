@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use jiff::{Timestamp, ToSpan};
 use ottla_api::config::Properties;
 use ottla_api::data::json::WriteOptions;
 use ottla_api::prelude::*;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::buffer;
@@ -52,11 +52,13 @@ impl SinkConnector for S3SinkConnector {
 
     fn task(&self, properties: &Properties) -> Result<Box<dyn SinkTask>> {
         let config = S3SinkConfig::from_properties(properties)?;
-        let store: Arc<dyn ObjectStore> = match &config.store_url {
-            Some(StoreUrl::Folder(root)) => Arc::new(FolderStore::new(root, &config.bucket)),
-            _ => Arc::new(S3Store::new(&config)),
+        let mut task = match &config.store_url {
+            Some(StoreUrl::Folder(root)) => S3SinkTask::new(&config, Arc::new(FolderStore::new(root, &config.bucket))),
+            _ => {
+                let Shared { store, conditional } = shared_store(properties, &config);
+                S3SinkTask { conditional, ..S3SinkTask::new(&config, store) }
+            }
         };
-        let mut task = S3SinkTask::new(&config, store);
         task.report_null_values &= ["errors.deadletterqueue.topic.name", "errors.log.enable"]
             .iter()
             .any(|key| properties.get(key).is_some_and(|value| !value.is_empty() && value != "false"));
@@ -66,6 +68,30 @@ impl SinkConnector for S3SinkConnector {
     fn destination(&self, properties: &Properties) -> Option<String> {
         S3SinkConfig::from_properties(properties).ok().map(|config| config.destination())
     }
+}
+
+/// What the tasks of a connector share: connections, credentials, and what was found out about the store.
+struct Shared {
+    store: Arc<S3Store>,
+    conditional: Arc<OnceCell<Conditional>>,
+}
+
+/// The stores of this process that some task uses, by what they were configured with.
+static STORES: Mutex<Vec<(Properties, Weak<S3Store>, Arc<OnceCell<Conditional>>)>> = Mutex::new(Vec::new());
+
+/// The store that these properties describe, one for all tasks of a connector.
+fn shared_store(properties: &Properties, config: &S3SinkConfig) -> Shared {
+    let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+    stores.retain(|(_, store, _)| store.strong_count() > 0);
+    let found = stores
+        .iter()
+        .filter(|(of, ..)| of == properties)
+        .find_map(|(_, store, conditional)| Some(Shared { store: store.upgrade()?, conditional: conditional.clone() }));
+    found.unwrap_or_else(|| {
+        let shared = Shared { store: Arc::new(S3Store::new(config)), conditional: Arc::default() };
+        stores.push((properties.clone(), Arc::downgrade(&shared.store), shared.conditional.clone()));
+        shared
+    })
 }
 
 /// Tells the time, for rotation by the clock.
@@ -82,6 +108,8 @@ pub struct S3SinkTask {
     report_null_values: bool,
     exactly_once_required: bool,
     upload_backoff_max: Duration,
+    /// Whether the store overwrites; tried out once for all tasks that share the store.
+    conditional: Arc<OnceCell<Conditional>>,
     /// Set by `start`.
     running: Option<Running>,
     partitions: BTreeMap<TopicPartition, Partition>,
@@ -134,6 +162,7 @@ impl S3SinkTask {
             report_null_values: config.report_null_values,
             exactly_once_required: config.exactly_once_required,
             upload_backoff_max: config.upload_backoff_max,
+            conditional: Arc::default(),
             running: None,
             partitions: BTreeMap::new(),
             assignments: 0,
@@ -429,9 +458,8 @@ impl S3SinkTask {
 impl SinkTask for S3SinkTask {
     async fn start(&mut self, context: &SinkTaskContext) -> Result<()> {
         self.store.open().await?;
-        if self.rules.recovery
-            && client::probe(&*self.store, &self.rules.layout.probe_key()).await? == Conditional::Overwritten
-        {
+        let probe = async || client::probe(&*self.store, &self.rules.layout.probe_key()).await;
+        if self.rules.recovery && *self.conditional.get_or_try_init(probe).await? == Conditional::Overwritten {
             let what = "the store overwrites objects although it is told not to (If-None-Match), so that a restart may \
                         repeat records and a task that was thought dead may lose some";
             if self.exactly_once_required {
@@ -629,5 +657,26 @@ mod tests {
         assert!(schedule.is_due(at(61)));
         assert!(!schedule.is_due(at(62)));
         assert!(schedule.is_due(at(300)));
+    }
+
+    #[test]
+    fn tasks_share_a_store_while_one_of_them_is_there() {
+        let properties = |bucket: &str| {
+            Properties::from_iter([
+                ("s3.bucket.name", bucket),
+                ("flush.size", "1"),
+                ("store.url", "http://127.0.0.1:9"),
+            ])
+        };
+        let store = |bucket: &str| {
+            let properties = properties(bucket);
+            shared_store(&properties, &S3SinkConfig::from_properties(&properties).unwrap())
+        };
+        let (one, same, other) = (store("one"), store("one"), store("other"));
+        assert!(Arc::ptr_eq(&one.store, &same.store) && Arc::ptr_eq(&one.conditional, &same.conditional));
+        assert!(!Arc::ptr_eq(&one.store, &other.store));
+        one.conditional.set(Conditional::Refused).unwrap();
+        drop((one, same));
+        assert_eq!(store("one").conditional.get(), None, "a new store is tried out anew");
     }
 }

@@ -4,7 +4,7 @@
 //! earlier request of ours whose answer was lost; the object's metadata tells, because it names the attempt.
 //!
 //! Bodies are in memory and signed with their SHA-256, so no further checksums are asked for: not every store knows them.
-//! Objects and parts are put by [`direct`], everything else by the SDK's client.
+//! Objects and parts are put by `direct`, everything else by the SDK's client.
 
 mod direct;
 
