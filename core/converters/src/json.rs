@@ -12,6 +12,7 @@ mod value;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -62,6 +63,8 @@ pub enum DecimalFormat {
 /// JSON in, JSON out (Kafka Connect: `JsonConverter`).
 pub struct JsonConverter {
     config: JsonConverterConfig,
+    /// How the last envelope with a schema began, up to its payload, and that schema.
+    last_envelope: Mutex<Option<(Bytes, Arc<Schema>)>>,
     /// Parsed schemas by their compact text.
     parsed: Cache<Bytes, Arc<Schema>>,
     /// The text of schemas by their address. Each entry holds its schema, so that no other one can get the address.
@@ -74,7 +77,30 @@ impl JsonConverter {
     /// A converter with these options.
     pub fn new(config: JsonConverterConfig) -> Self {
         let size = config.schemas_cache_size;
-        Self { config, parsed: Cache::new(size), written: Cache::new(size), written_length: AtomicUsize::new(128) }
+        Self {
+            config,
+            last_envelope: Mutex::default(),
+            parsed: Cache::new(size),
+            written: Cache::new(size),
+            written_length: AtomicUsize::new(128),
+        }
+    }
+
+    /// The data of an envelope that begins as the last one did, letter for letter. What is left to check is its payload, so
+    /// nothing is answered where that is wrong: what is said about it should be about the whole record.
+    fn read_alike(&self, bytes: &Bytes) -> Option<Result<Payload>> {
+        let last = unpoisoned(&self.last_envelope);
+        let (beginning, schema) = last.as_ref()?;
+        let payload = bytes.strip_prefix(beginning.as_ref())?.strip_suffix(b"}")?;
+        let schema = schema.clone();
+        drop(last);
+        let payload = json::parse(payload).ok()?;
+        Some(self.read_payload(schema, payload))
+    }
+
+    fn read_payload(&self, schema: Arc<Schema>, payload: Value) -> Result<Payload> {
+        let value = value::read(&schema, payload, &self.config)?;
+        Ok(Payload::Data { schema: Some(schema), value })
     }
 
     fn parsed_schema(&self, text: &Bytes) -> Result<Arc<Schema>> {
@@ -115,6 +141,11 @@ impl Converter for JsonConverter {
             // Kafka's parser finds nothing there, which it takes for null.
             return Ok(Payload::null());
         }
+        if self.config.schemas_enable
+            && let Some(payload) = self.read_alike(bytes)
+        {
+            return payload;
+        }
         let text = match json::compact(bytes) {
             Ok(text) => text,
             Err(_) if bytes.is_empty() => return Err(no_envelope()),
@@ -126,12 +157,16 @@ impl Converter for JsonConverter {
             return Ok(Payload::json(text));
         }
         let (schema, payload) = split_envelope(&text)?;
-        if schema.as_ref() == b"null" {
-            return Ok(Payload::json(payload));
+        if &text[schema.clone()] == b"null" {
+            return Ok(Payload::json(text.slice(payload)));
         }
-        let schema = self.parsed_schema(&schema)?;
-        let value = value::read(&schema, json::parse(&payload)?, &self.config)?;
-        Ok(Payload::Data { schema: Some(schema), value })
+        let schema = self.parsed_schema(&text.slice(schema))?;
+        if payload.end + 1 == text.len() && text == bytes && self.config.schemas_cache_size > 0 {
+            // A copy: the slice would keep its whole record in memory.
+            let beginning = Bytes::copy_from_slice(&text[..payload.start]);
+            *unpoisoned(&self.last_envelope) = Some((beginning, schema.clone()));
+        }
+        self.read_payload(schema, json::parse(&text[payload])?)
     }
 
     fn from_connect(&self, _topic: &str, payload: &Payload) -> Result<Option<Bytes>> {
@@ -166,8 +201,8 @@ impl fmt::Debug for JsonConverter {
     }
 }
 
-/// The texts of schema and payload in the compact text of an envelope.
-fn split_envelope(text: &Bytes) -> Result<(Bytes, Bytes)> {
+/// Where schema and payload lie in the compact text of an envelope.
+fn split_envelope(text: &[u8]) -> Result<(Range<usize>, Range<usize>)> {
     let (mut schema, mut payload) = (None, None);
     if text.first() != Some(&b'{') {
         return Err(no_envelope());
@@ -184,7 +219,7 @@ fn split_envelope(text: &Bytes) -> Result<(Bytes, Bytes)> {
             b"\"payload\"" => &mut payload,
             _ => return Err(no_envelope()),
         };
-        *place = Some(text.slice(value));
+        *place = Some(value);
     }
     schema.zip(payload).ok_or_else(no_envelope)
 }
@@ -278,9 +313,13 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries<K, V>> {
-        // Nothing between lock and unlock can leave the map half changed.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        unpoisoned(&self.entries)
     }
+}
+
+/// Locks; nothing here leaves what it guards half changed between lock and unlock.
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -383,6 +422,33 @@ mod tests {
                      your converter configuration.";
         for text in ["", "1", "[]", "{}", r#"{"schema":null}"#, r#"{"schema":null,"payload":1,"x":2}"#] {
             assert_eq!(refused(text), words, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_that_begins_as_the_last_one_is_read_as_any_other() {
+        let texts = [
+            r#"{"schema":{"type":"int32"},"payload":1}"#,
+            r#"{"schema":{"type":"int32"},"payload":2}"#,
+            r#"{"schema":{"type":"int32"},"payload":2 }"#,
+            r#"{"schema":{"type":"int32"},"payload":1,"payload":3}"#,
+            r#"{"schema":{"type":"int32"},"payload":1,"schema":{"type":"int8"}}"#,
+            r#"{"schema":{"type":"int32"},"payload":1,"x":2}"#,
+            r#"{"schema":{"type":"int32"},"payload":}"#,
+            r#"{"schema":{"type":"int32"},"payload":"no number"}"#,
+            r#"{"schema":{"type":"int32"},"payload":1"#,
+            r#"{"schema":{"type":"int64"},"payload":1}"#,
+            // The payload is the schema's text, and stands in front.
+            r#"{"payload":{"type":"int32"},"schema":{"type":"int32"}}"#,
+            r#"{"payload":{"type":"int32"},"schema":{"type":"int8"}}"#,
+        ];
+        let shown = |read: Result<Payload>| format!("{:?}", read.map_err(|error| error.to_string()));
+        for one in texts {
+            for other in texts {
+                let used = converter(true);
+                let _ = read(&used, one);
+                assert_eq!(shown(read(&used, other)), shown(read(&converter(true), other)), "{one}");
+            }
         }
     }
 
