@@ -780,6 +780,7 @@ fn same_schema(one: Option<&Arc<Schema>>, other: Option<&Arc<Schema>>) -> bool {
 #[cfg(test)]
 mod tests {
     use ottla_api::data::SchemaType;
+    use ottla_testkit::fault::Random;
 
     use super::*;
 
@@ -998,5 +999,94 @@ mod tests {
         assert!(bench.writer.uploaded(&mut What::Failed(Error::config("no such bucket"))));
         assert_eq!(bench.writer.take_trouble().unwrap().message(), "no such bucket");
         assert_eq!(bench.writer.take_trouble().unwrap().kind(), ErrorKind::Fatal);
+    }
+
+    /// Renamed topics, schemas that change, values decoded or not, time that goes back and forth, lines longer than chunks.
+    fn random_record(offset: i64, random: &mut Random, schemas: &[Option<Arc<Schema>>]) -> SinkRecord {
+        let longest = [4, 60, 3000, 200_000][(random.below(40) / 13) as usize];
+        let text = "x".repeat(random.below(longest) as usize);
+        let mut value = Payload::json(Bytes::from(format!("{{\"n\":{offset},\"x\":\"{text}\"}}")));
+        if random.below(3) == 0 {
+            value.value().unwrap();
+        }
+        if let (Payload::Data { schema, .. }, 0) = (&mut value, random.below(4)) {
+            schema.clone_from(&schemas[random.below(schemas.len() as u64) as usize]);
+        }
+        let timestamp = (random.below(9) > 0).then(|| offset * 20 + random.below(30) as i64);
+        let mut record = Record::new(["a", "a", "a", "b"][random.below(4) as usize], Value::Null);
+        (record.value, record.timestamp, record.offset) = (value, timestamp, Some(offset));
+        SinkRecord { record, raw: RawRecord { offset, timestamp, ..RawRecord::default() } }
+    }
+
+    /// What a writer has sent: parts and ends of objects, with their names and bytes.
+    fn carried(commands: &mut mpsc::UnboundedReceiver<Command>) -> Vec<(String, Option<i64>, Option<u64>, u64, Bytes)> {
+        let mut carried = Vec::new();
+        while let Ok(command) = commands.try_recv() {
+            carried.push(match command {
+                Command::Part { object, body, .. } => (object.key, None, None, 0, body.to_bytes()),
+                Command::Finish(Finish { object, body, length, .. }) => {
+                    (object.key, object.last, object.records, length, body.to_bytes())
+                }
+            });
+        }
+        carried
+    }
+
+    #[test]
+    fn runs_write_what_single_records_write() {
+        let seed = std::env::var("OTTLA_SEED")
+            .map_or_else(|_| uuid::Uuid::new_v4().as_u64_pair().0, |seed| seed.parse().expect("a number"));
+        eprintln!("OTTLA_SEED={seed}");
+        let mut random = Random::new(seed);
+        let schemas = [None, Some(Schema::of(SchemaType::String)), Some(Schema::of(SchemaType::Int64))];
+        let options = WriteOptions::default();
+        for _ in 0..60 {
+            let flush_size = [1, 2, 30, 500, 100_000][random.below(5) as usize];
+            let (mut one, mut other) = (Bench::new(flush_size, &[]), Bench::new(flush_size, &[]));
+            let part_size = [1000, 150_000, 1 << 20][random.below(3) as usize];
+            for bench in [&mut one, &mut other] {
+                let rules = Arc::get_mut(&mut bench.writer.rules).unwrap();
+                (rules.part_size, rules.part_size_min) = (part_size, part_size / 2);
+                rules.rotate_interval = [None, Some(1000)][(seed % 2) as usize];
+            }
+            let mut offset = 0;
+            let mut records = Vec::new();
+            for _ in 0..random.below(400) {
+                offset += 1 + (random.below(10) / 9) as i64;
+                records.push(random_record(offset, &mut random, &schemas));
+            }
+            let careful = |bench: &mut Bench, record: &SinkRecord| {
+                let mut text = Vec::new();
+                let line = Line::render(record, &options, &mut text);
+                while let Offer::Look(look) = bench.writer.offer(&line).unwrap() {
+                    assert!(bench.writer.looked(&line, look, None));
+                }
+            };
+            let (mut left, mut scratch, mut in_runs) = (records.as_slice(), Vec::new(), 0);
+            while !left.is_empty() {
+                let batch = &left[..(1 + random.below(100) as usize).min(left.len())];
+                let taken = one.writer.take_run(batch, &options, &mut scratch);
+                if taken == 0 {
+                    careful(&mut one, &left[0]);
+                    // No upload ever ends here; that is no reason to stop.
+                    (one.writer.queued_files, one.writer.queued_parts, one.writer.queued_bytes) = (0, 0, 0);
+                }
+                in_runs += taken;
+                left = &left[taken.max(1)..];
+            }
+            assert!(in_runs * 2 >= records.len().saturating_sub(10), "{in_runs} of {} in runs", records.len());
+            for record in &records {
+                careful(&mut other, record);
+            }
+            for bench in [&mut one, &mut other] {
+                bench.writer.cut();
+            }
+            assert_eq!((one.writer.next(), one.writer.frontier()), (other.writer.next(), other.writer.frontier()));
+            let (one, other) = (carried(&mut one.commands), carried(&mut other.commands));
+            assert_eq!(one.len(), other.len());
+            for (one, other) in one.iter().zip(&other) {
+                assert!(one == other, "{} with {} bytes is not {} with {}", one.0, one.4.len(), other.0, other.4.len());
+            }
+        }
     }
 }
