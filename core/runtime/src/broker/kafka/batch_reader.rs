@@ -19,6 +19,7 @@ use bytes::Bytes;
 use ottla_api::record::RawRecord;
 use rdkafka::bindings as ffi;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{IsError, KafkaError};
 use rdkafka::types::RDKafkaRespErr;
@@ -47,6 +48,7 @@ pub(super) struct BatchReader {
     // Before the consumer, whose end waits for its queues to be let go.
     messages: Queue,
     events: Queue,
+    main: Queue,
     /// Filled and emptied by each call.
     taken: Vec<*mut ffi::rd_kafka_message_t>,
     consumer: Arc<BaseConsumer<Context>>,
@@ -67,22 +69,22 @@ impl BatchReader {
     pub(super) fn new(consumer: Arc<BaseConsumer<Context>>, records_max: usize) -> Self {
         let client = consumer.client().native_ptr();
         let queue = |queue| Queue(NonNull::new(queue).expect("a consumer with a group has its queues"));
-        // SAFETY: `client` lives as long as `consumer`, which this reader holds until its queues are gone. Errors, which rdkafka
-        // has forwarded to the consumer's queue, get a queue of their own: a batch read would drop them. The queues that are
-        // not kept are references only.
-        let (messages, events) = unsafe {
+        // SAFETY: `client` lives as long as `consumer`, which this reader holds until its queues are gone. Errors and log lines,
+        // which rdkafka has forwarded to the consumer's queue, get a queue of their own: a batch read would drop them.
+        let (messages, events, main) = unsafe {
+            let messages = queue(ffi::rd_kafka_queue_get_consumer(client));
             let events = queue(ffi::rd_kafka_queue_new(client));
             let main = queue(ffi::rd_kafka_queue_get_main(client));
             ffi::rd_kafka_queue_forward(main.0.as_ptr(), events.0.as_ptr());
-            (queue(ffi::rd_kafka_queue_get_consumer(client)), events)
+            (messages, events, main)
         };
-        Self { messages, events, taken: Vec::with_capacity(records_max.max(1)), consumer }
+        Self { messages, events, main, taken: Vec::with_capacity(records_max.max(1)), consumer }
     }
 
     /// Takes what is there, without waiting, and shows it in order. How much that was: less than the most there can be means that
     /// the queue was empty.
     pub(super) fn read(&mut self, mut take: impl FnMut(Found<'_>)) -> usize {
-        self.read_events();
+        self.read_events(&mut take);
         // SAFETY: the array has room for as many pointers as it says, and librdkafka fills in the first `count` of them.
         let count = unsafe {
             let (start, room) = (self.taken.as_mut_ptr(), self.taken.capacity());
@@ -123,20 +125,56 @@ impl BatchReader {
         count
     }
 
-    /// Tells the consumer's context of errors.
-    fn read_events(&self) {
-        // SAFETY: an event is ours until it is destroyed, and its text lives as long.
+    /// Tells the consumer's context of errors and log lines, and shows the errors.
+    fn read_events(&self, take: &mut impl FnMut(Found<'_>)) {
+        let context = self.consumer.context();
+        // SAFETY: an event is ours until it is destroyed, and its texts, which end in a zero byte, live as long.
         unsafe {
             while let Some(event) = NonNull::new(ffi::rd_kafka_queue_poll(self.events.0.as_ptr(), 0)) {
                 let event = event.as_ptr();
-                if ffi::rd_kafka_event_type(event) == ffi::RD_KAFKA_EVENT_ERROR {
-                    let code = ffi::rd_kafka_event_error(event);
-                    let reason = CStr::from_ptr(ffi::rd_kafka_event_error_string(event)).to_string_lossy();
-                    self.consumer.context().error(KafkaError::Global(code.into()), &reason);
+                match ffi::rd_kafka_event_type(event) {
+                    ffi::RD_KAFKA_EVENT_ERROR => {
+                        let code = ffi::rd_kafka_event_error(event);
+                        let reason = CStr::from_ptr(ffi::rd_kafka_event_error_string(event)).to_string_lossy();
+                        context.error(KafkaError::Global(code.into()), &reason);
+                        take(Found::Failure(match ffi::rd_kafka_event_error_is_fatal(event) {
+                            0 => KafkaError::MessageConsumption(code.into()),
+                            _ => KafkaError::MessageConsumptionFatal(code.into()),
+                        }));
+                    }
+                    ffi::RD_KAFKA_EVENT_LOG => {
+                        let (mut facility, mut line, mut level) = (std::ptr::null(), std::ptr::null(), 0);
+                        if ffi::rd_kafka_event_log(event, &raw mut facility, &raw mut line, &raw mut level) == 0 {
+                            let text = |text| CStr::from_ptr(text).to_string_lossy();
+                            context.log(level_of(level), text(facility).trim(), text(line).trim());
+                        }
+                    }
+                    _ => {}
                 }
                 ffi::rd_kafka_event_destroy(event);
             }
         }
+    }
+}
+
+impl Drop for BatchReader {
+    fn drop(&mut self) {
+        // SAFETY: all three queues live. The consumer's own end polls its queue for what librdkafka has to say until then.
+        unsafe { ffi::rd_kafka_queue_forward(self.main.0.as_ptr(), self.messages.0.as_ptr()) }
+    }
+}
+
+/// A level of syslog.
+fn level_of(level: i32) -> RDKafkaLogLevel {
+    match level {
+        0 => RDKafkaLogLevel::Emerg,
+        1 => RDKafkaLogLevel::Alert,
+        2 => RDKafkaLogLevel::Critical,
+        3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 => RDKafkaLogLevel::Notice,
+        6 => RDKafkaLogLevel::Info,
+        _ => RDKafkaLogLevel::Debug,
     }
 }
 
