@@ -11,7 +11,7 @@ use crate::error::Result;
 /// Checks that `text` is one JSON value and returns it without white space between its tokens and without needless escapes.
 ///
 /// Text that is so already is the slice that came in. Of two fields with one name the last wins, in the place of the first,
-/// as in [`parse`] and in Kafka Connect.
+/// as in [`parse()`] and in Kafka Connect.
 ///
 /// # Errors
 ///

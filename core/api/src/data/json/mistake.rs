@@ -1,6 +1,6 @@
 //! Where text stops being JSON, for the error message.
 //!
-//! The walks that [`compact`](super::compact) and [`parse`](super::parse) take only say that something is wrong. Records that
+//! The walks that [`compact`](super::compact()) and [`parse`](super::parse()) take only say that something is wrong. Records that
 //! are wrong are rare, so finding out what it is may cost a second walk, a slow one, byte by byte.
 
 use super::DEPTH_MAX;

@@ -1,6 +1,6 @@
 //! JSON text of values: check and compact without a tree, parse into a tree, write.
 //!
-//! Most records pass through untouched, so the first thing here is [`compact`]: one walk over the text that proves it is
+//! Most records pass through untouched, so the first thing here is [`compact()`]: one walk over the text that proves it is
 //! JSON and drops the white space between tokens, without building anything. Text that is compact already is returned as
 //! the slice that came in. Fields keep their order and numbers their digits, so what a producer wrote is what a reader gets;
 //! only escapes that need not be (`\u00e9`, `\/`) become the letters they stand for, as Kafka Connect's sinks write them.

@@ -8,7 +8,7 @@ const POWERS_OF_TEN: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1
 
 /// Reads the number that begins at `at`, and says where it ends. Nothing where the text is no number (RFC 8259, section 6).
 ///
-/// What is read prints as the text that it was read from: see [`super::parse`].
+/// What is read prints as the text that it was read from: see [`super::parse()`].
 #[inline]
 pub(super) fn read(text: &str, at: usize) -> Option<(Value, usize)> {
     let bytes = text.as_bytes();
