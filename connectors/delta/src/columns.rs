@@ -2,21 +2,29 @@
 //!
 //! A record either fits as a whole or leaves no trace: it is checked first, then appended. A record that needs a column more,
 //! or a wider one, makes the columns grow before it is appended; a column that the table has keeps its type for good.
+//!
+//! JSON text that nobody has decoded is appended without a tree ([`text`]); whatever is unusual about a record, the tree decides.
+
+mod builders;
+mod text;
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float32Builder,
-    Float64Builder, Int8Builder, Int16Builder, Int32Builder, Int64Builder, ListArray, MapArray, NullArray,
-    NullBufferBuilder, RecordBatch, RecordBatchOptions, StringBuilder, StructArray, TimestampMicrosecondBuilder,
-    new_null_array,
+    Array, ArrayRef, AsArray, ListArray, MapArray, NullArray, NullBufferBuilder, RecordBatch, RecordBatchOptions,
+    StructArray, new_null_array,
 };
-use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field as ArrowField, Fields, Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Field as ArrowField, Fields, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, Schema as ArrowSchema, SchemaRef, TimeUnit, TimestampMicrosecondType,
+};
 use ottla_api::data::{Decimal, Schema, json};
 use ottla_api::prelude::*;
 
 use crate::schema::{Field, Type, check_name, exact_double, find, shown};
+
+use builders::{Booleans, Bytes, Primitives, offset, take_offsets};
+use text::Text;
 
 /// The largest number up to which a double holds every integer.
 const DOUBLE_EXACT_MAX: u64 = 1 << 53;
@@ -54,6 +62,24 @@ impl Columns {
     /// The columns with their types, as far as they are known.
     pub(crate) fn fields(&self) -> Vec<Field> {
         self.root.fields()
+    }
+
+    /// Appends a row that comes as compact JSON text.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append).
+    pub(crate) fn append_text(&mut self, text: &[u8]) -> Result<()> {
+        let walked = Text::new(text).and_then(|mut text| {
+            self.root.append_text(&mut text, self.rows)?;
+            if text.is_at_end() { Ok(()) } else { Err(text::Unusual) }
+        });
+        if walked.is_ok() {
+            self.rows += 1;
+            return Ok(());
+        }
+        self.root.truncate(self.rows);
+        self.append(None, &json::parse(text)?)
     }
 
     /// Appends a row.
@@ -233,6 +259,11 @@ fn article(value: &Value) -> String {
 struct Fieldset {
     names: Vec<String>,
     columns: Vec<Column>,
+    /// How each column's field begins in JSON text: `"name":`.
+    heads: Vec<Box<[u8]>>,
+    /// Which column's field stood behind a column's in the last records; the first entry is the one at the beginning, the
+    /// entry of column `n` is `n + 1`. A guess: most records have their fields in one order.
+    follows: Vec<usize>,
 }
 
 /// One column, or the values inside one.
@@ -250,21 +281,21 @@ struct Column {
 enum Values {
     /// So many nulls.
     Unknown(usize),
-    Boolean(BooleanBuilder),
-    Byte(Int8Builder),
-    Short(Int16Builder),
-    Integer(Int32Builder),
-    Long(Int64Builder),
-    Float(Float32Builder),
-    Double(Float64Builder),
-    String(StringBuilder),
-    Binary(BinaryBuilder),
-    Date(Date32Builder),
-    Timestamp(TimestampMicrosecondBuilder),
+    Boolean(Booleans),
+    Byte(Primitives<Int8Type>),
+    Short(Primitives<Int16Type>),
+    Integer(Primitives<Int32Type>),
+    Long(Primitives<Int64Type>),
+    Float(Primitives<Float32Type>),
+    Double(Primitives<Float64Type>),
+    String(Bytes),
+    Binary(Bytes),
+    Date(Primitives<Date32Type>),
+    Timestamp(Primitives<TimestampMicrosecondType>),
     Decimal {
         precision: u8,
         scale: u8,
-        builder: Decimal128Builder,
+        builder: Primitives<Decimal128Type>,
     },
     Array {
         items: Box<Column>,
@@ -285,10 +316,19 @@ enum Values {
 
 impl Fieldset {
     fn new(fields: &[Field], fixed: bool) -> Self {
-        Self {
-            names: fields.iter().map(|field| field.name.clone()).collect(),
-            columns: fields.iter().map(|field| Column::new(&field.data_type, field.nullable, fixed)).collect(),
+        let mut made = Self { names: Vec::new(), columns: Vec::new(), heads: Vec::new(), follows: Vec::new() };
+        for field in fields {
+            made.names.push(field.name.clone());
+            made.columns.push(Column::new(&field.data_type, field.nullable, fixed));
         }
+        made.expect_order();
+        made
+    }
+
+    /// Expects fields as the columns are called and in their order, until records show another one.
+    fn expect_order(&mut self) {
+        self.heads = self.names.iter().map(|name| head(name)).collect();
+        self.follows = (0..=self.columns.len()).collect();
     }
 
     fn fields(&self) -> Vec<Field> {
@@ -389,6 +429,7 @@ impl Fieldset {
                 }
             }
         }
+        self.expect_order();
     }
 
     fn fix(&mut self) {
@@ -398,6 +439,7 @@ impl Fieldset {
         self.names.retain(|_| *keep.next().unwrap_or(&true));
         let mut keep = known.iter();
         self.columns.retain(|_| *keep.next().unwrap_or(&true));
+        self.expect_order();
         self.columns.iter_mut().for_each(Column::fix);
     }
 
@@ -409,6 +451,14 @@ impl Fieldset {
         });
         (fields.collect(), arrays)
     }
+}
+
+/// How a field of this name begins in compact JSON. A name that is escaped there is not looked for; zero is in no text.
+fn head(name: &str) -> Box<[u8]> {
+    if name.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
+        return Box::new([0]);
+    }
+    format!("\"{name}\":").into_bytes().into()
 }
 
 /// Makes sure that Delta takes the names inside a type.
@@ -470,22 +520,24 @@ impl Column {
     fn new(data_type: &Type, nullable: bool, fixed: bool) -> Self {
         let values = match data_type {
             Type::Unknown => Values::Unknown(0),
-            Type::Boolean => Values::Boolean(BooleanBuilder::new()),
-            Type::Byte => Values::Byte(Int8Builder::new()),
-            Type::Short => Values::Short(Int16Builder::new()),
-            Type::Integer => Values::Integer(Int32Builder::new()),
-            Type::Long => Values::Long(Int64Builder::new()),
-            Type::Float => Values::Float(Float32Builder::new()),
-            Type::Double => Values::Double(Float64Builder::new()),
-            Type::String => Values::String(StringBuilder::new()),
-            Type::Binary => Values::Binary(BinaryBuilder::new()),
-            Type::Date => Values::Date(Date32Builder::new()),
-            Type::Timestamp => Values::Timestamp(TimestampMicrosecondBuilder::new().with_timezone("UTC")),
+            Type::Boolean => Values::Boolean(Booleans::new()),
+            Type::Byte => Values::Byte(Primitives::new()),
+            Type::Short => Values::Short(Primitives::new()),
+            Type::Integer => Values::Integer(Primitives::new()),
+            Type::Long => Values::Long(Primitives::new()),
+            Type::Float => Values::Float(Primitives::new()),
+            Type::Double => Values::Double(Primitives::new()),
+            Type::String => Values::String(Bytes::new()),
+            Type::Binary => Values::Binary(Bytes::new()),
+            Type::Date => Values::Date(Primitives::new()),
+            Type::Timestamp => {
+                let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+                Values::Timestamp(Primitives::of(utc))
+            }
             Type::Decimal { precision, scale } => Values::Decimal {
                 precision: *precision,
                 scale: *scale,
-                builder: Decimal128Builder::new()
-                    .with_data_type(DataType::Decimal128(*precision, i8::try_from(*scale).unwrap_or(i8::MAX))),
+                builder: Primitives::of(DataType::Decimal128(*precision, i8::try_from(*scale).unwrap_or(i8::MAX))),
             },
             Type::Array(items) => Values::Array {
                 items: Box::new(Self::new(items, true, fixed)),
@@ -527,7 +579,6 @@ impl Column {
     }
 
     fn len(&self) -> usize {
-        use arrow::array::ArrayBuilder as _;
         match &self.values {
             Values::Unknown(rows) => *rows,
             Values::Boolean(builder) => builder.len(),
@@ -680,13 +731,12 @@ impl Column {
             let value = if rows.is_null(row) {
                 Value::Null
             } else {
-                use arrow::datatypes as number;
                 match rows.data_type() {
-                    DataType::Int8 => Value::Int8(rows.as_primitive::<number::Int8Type>().value(row)),
-                    DataType::Int16 => Value::Int16(rows.as_primitive::<number::Int16Type>().value(row)),
-                    DataType::Int32 => Value::Int32(rows.as_primitive::<number::Int32Type>().value(row)),
-                    DataType::Int64 => Value::Int64(rows.as_primitive::<number::Int64Type>().value(row)),
-                    DataType::Float32 => Value::Float32(rows.as_primitive::<number::Float32Type>().value(row)),
+                    DataType::Int8 => Value::Int8(rows.as_primitive::<Int8Type>().value(row)),
+                    DataType::Int16 => Value::Int16(rows.as_primitive::<Int16Type>().value(row)),
+                    DataType::Int32 => Value::Int32(rows.as_primitive::<Int32Type>().value(row)),
+                    DataType::Int64 => Value::Int64(rows.as_primitive::<Int64Type>().value(row)),
+                    DataType::Float32 => Value::Float32(rows.as_primitive::<Float32Type>().value(row)),
                     _ => Value::Null,
                 }
             };
@@ -714,14 +764,14 @@ impl Column {
             Values::Float(builder) => builder.append_option(single(value)),
             Values::Double(builder) => builder.append_option(double(value)),
             Values::String(builder) => match value {
-                Value::String(text) => builder.append_value(text),
+                Value::String(text) => builder.append(text.as_bytes()),
                 Value::Null => builder.append_null(),
-                number => builder.append_value(json::to_string(number)),
+                number => builder.append(json::to_string(number).as_bytes()),
             },
-            Values::Binary(builder) => builder.append_option(match value {
-                Value::Bytes(bytes) => Some(bytes),
-                _ => None,
-            }),
+            Values::Binary(builder) => match value {
+                Value::Bytes(bytes) => builder.append(bytes),
+                _ => builder.append_null(),
+            },
             Values::Date(builder) => builder.append_option(date(value)),
             Values::Timestamp(builder) => builder.append_option(timestamp(value)),
             Values::Decimal { precision, scale, builder } => {
@@ -789,18 +839,18 @@ impl Column {
         self.beyond_double = false;
         match &mut self.values {
             Values::Unknown(rows) => Arc::new(NullArray::new(std::mem::take(rows))),
-            Values::Boolean(builder) => Arc::new(builder.finish()),
-            Values::Byte(builder) => Arc::new(builder.finish()),
-            Values::Short(builder) => Arc::new(builder.finish()),
-            Values::Integer(builder) => Arc::new(builder.finish()),
-            Values::Long(builder) => Arc::new(builder.finish()),
-            Values::Float(builder) => Arc::new(builder.finish()),
-            Values::Double(builder) => Arc::new(builder.finish()),
-            Values::String(builder) => Arc::new(builder.finish()),
-            Values::Binary(builder) => Arc::new(builder.finish()),
-            Values::Date(builder) => Arc::new(builder.finish()),
-            Values::Timestamp(builder) => Arc::new(builder.finish()),
-            Values::Decimal { builder, .. } => Arc::new(builder.finish()),
+            Values::Boolean(builder) => builder.finish(),
+            Values::Byte(builder) => builder.finish(),
+            Values::Short(builder) => builder.finish(),
+            Values::Integer(builder) => builder.finish(),
+            Values::Long(builder) => builder.finish(),
+            Values::Float(builder) => builder.finish(),
+            Values::Double(builder) => builder.finish(),
+            Values::String(builder) => builder.finish_text(),
+            Values::Binary(builder) => builder.finish_binary(),
+            Values::Date(builder) => builder.finish(),
+            Values::Timestamp(builder) => builder.finish(),
+            Values::Decimal { builder, .. } => builder.finish(),
             Values::Array { items, offsets, nulls } => {
                 let items = items.finish();
                 let field = Arc::new(ArrowField::new("element", items.data_type().clone(), true));
@@ -836,15 +886,6 @@ fn check_all<T>(items: impl Iterator<Item = T>, check: impl Fn(T) -> Result<Fit,
         }
     }
     Ok(fit)
-}
-
-/// The number of values as Arrow counts them. A batch is cut long before two billion; see `flush.bytes`.
-fn offset(length: usize) -> i32 {
-    i32::try_from(length).expect("a batch holds less than 2^31 values")
-}
-
-fn take_offsets(offsets: &mut Vec<i32>) -> OffsetBuffer<i32> {
-    OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(offsets, vec![0])))
 }
 
 fn integer(value: &Value) -> Option<i64> {

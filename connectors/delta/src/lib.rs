@@ -3,8 +3,11 @@
 mod columns;
 mod commit;
 mod config;
+mod encoding;
 mod log;
 mod maintenance;
+#[doc(hidden)]
+pub mod measured;
 mod schema;
 mod sink;
 pub mod store;

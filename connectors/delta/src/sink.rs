@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ottla_api::data::json;
 use ottla_api::prelude::*;
 
 use crate::commit::Rules;
 use crate::config::{DeltaSinkConfig, Mode, NullValues};
 use crate::maintenance::Maintenance;
 use crate::store::Store;
-use crate::table::{Flushed, Table, Taken};
+use crate::table::{Flushed, Lane, Table, Taken};
 
 /// How long `flush(Closing)` waits for a commit whose answer is outstanding. What is not known by then, the next owner of the
 /// partitions finds in the table.
@@ -104,44 +103,25 @@ impl DeltaSinkTask {
     /// Puts the records of a batch into their tables' columns.
     async fn take(&mut self, batch: &SinkBatch) -> Result<()> {
         let partition = &batch.partition;
-        // Mostly one topic, and so one table, for the whole batch.
-        let mut last: Option<(Arc<str>, Arc<str>)> = None;
-        let mut skipped = 0;
-        for record in &batch.records {
+        let (mut rest, mut skipped) = (batch.records.as_slice(), 0);
+        while let Some(first) = rest.first() {
             let Some(found) = self.partitions.get(partition) else { return Ok(()) };
             // After an error the same batch comes again; what was taken then is known by its offset.
-            if record.offset() < found.next {
+            if first.offset() < found.next {
+                rest = &rest[1..];
                 continue;
             }
-            let identity = found.identity;
-            let topic = &record.record.topic;
-            let name = match &last {
-                Some((known, name)) if known == topic => name.clone(),
-                _ => {
-                    let name: Arc<str> = self.config.table_name(topic).into();
-                    let table = self.table(&name)?;
-                    if !table.has_place(partition) {
-                        table.open(&[(partition.clone(), identity)]).await?;
-                    }
-                    last = Some((topic.clone(), name.clone()));
-                    name
-                }
-            };
-            match self.take_one(partition, &name, record) {
-                Ok(Taken::Yes) => {}
-                Ok(Taken::Skipped) => skipped += 1,
-                Err(error) if error.kind() == ErrorKind::PoisonRecord && !is_unwanted(record, self.config.mode) => {
-                    let error = error.with("table", self.store.location(&name));
-                    self.running().context.report(partition, record, error)?;
-                    if let Some(found) = self.partitions.get_mut(partition) {
-                        found.reported.get_or_insert(record.offset());
-                    }
-                }
-                Err(error) => return Err(error.with("partition", partition).with("offset", record.offset())),
+            // Mostly one topic, and so one table, for the whole batch.
+            let topic = &first.record.topic;
+            let same = |record: &SinkRecord| Arc::ptr_eq(&record.record.topic, topic) || record.record.topic == *topic;
+            let (run, behind) = rest.split_at(rest.iter().position(|record| !same(record)).unwrap_or(rest.len()));
+            let (name, identity) = (self.config.table_name(topic), found.identity);
+            let table = self.table(&name)?;
+            if !table.has_place(partition) {
+                table.open(&[(partition.clone(), identity)]).await?;
             }
-            if let Some(found) = self.partitions.get_mut(partition) {
-                found.next = record.offset() + 1;
-            }
+            skipped += self.take_run(partition, &name, run)?;
+            rest = behind;
         }
         if let Some(found) = self.partitions.get_mut(partition) {
             found.next = found.next.max(batch.next_offset);
@@ -152,36 +132,38 @@ impl DeltaSinkTask {
         Ok(())
     }
 
-    fn take_one(&mut self, partition: &TopicPartition, table: &str, record: &SinkRecord) -> Result<Taken> {
-        if is_unwanted(record, self.config.mode) {
-            return match self.config.null_values {
-                NullValues::Ignore => Ok(Taken::Yes),
-                NullValues::Fail => Err(Error::data(
-                    "record without a value; set behavior.on.null.values=ignore to leave such records out, or \
-                     delta.mode=upsert to delete rows by them",
-                )),
-            };
-        }
-        let parsed;
-        let (schema, value) = match &record.record.value {
-            Payload::Json(text) => {
-                parsed = json::parse(text)?;
-                (None, &parsed)
-            }
-            Payload::Data { schema, value } => (schema.as_ref(), value),
+    /// Takes records of one table. Answers how many of them the table has already.
+    fn take_run(&mut self, partition: &TopicPartition, name: &str, run: &[SinkRecord]) -> Result<u64> {
+        let (Some(found), Some(table)) = (self.partitions.get_mut(partition), self.tables.get_mut(name)) else {
+            return Err(Error::fatal("records of a partition that their table was not opened for"));
         };
-        let value = (!value.is_null()).then_some(value);
-        self.table(table)?.take(partition, record, schema, value)
+        let mut lane = table.lane(partition)?;
+        let mut skipped = 0;
+        for record in run {
+            match take_one(&self.config, &mut lane, record) {
+                Ok(Taken::Yes) => {}
+                Ok(Taken::Skipped) => skipped += 1,
+                Err(error) if error.kind() == ErrorKind::PoisonRecord && !is_unwanted(record, self.config.mode) => {
+                    let error = error.with("table", self.store.location(name));
+                    let running = self.running.as_ref().expect("the runtime starts a task before it uses it");
+                    running.context.report(partition, record, error)?;
+                    found.reported.get_or_insert(record.offset());
+                }
+                Err(error) => return Err(error.with("partition", partition).with("offset", record.offset())),
+            }
+            found.next = record.offset() + 1;
+        }
+        Ok(skipped)
     }
 
-    /// Commits the tables for which `due` says so.
-    async fn flush_tables(&mut self, due: impl Fn(&Table) -> bool) -> Result<()> {
+    /// Commits the tables for which `due` says so; see [`Table::flush`] for `must`.
+    async fn flush_tables(&mut self, due: impl Fn(&Table) -> bool, must: bool) -> Result<()> {
         let names: Vec<Arc<str>> =
             self.tables.iter().filter(|(_, table)| due(table)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let settled = self.settled_elsewhere(&name);
             let Some(table) = self.tables.get_mut(&name) else { continue };
-            let flushed = table.flush(&settled).await?;
+            let flushed = table.flush(&settled, must).await?;
             self.flushed(&name, flushed);
         }
         Ok(())
@@ -276,6 +258,19 @@ impl DeltaSinkTask {
     }
 }
 
+fn take_one(config: &DeltaSinkConfig, lane: &mut Lane<'_>, record: &SinkRecord) -> Result<Taken> {
+    if is_unwanted(record, config.mode) {
+        return match config.null_values {
+            NullValues::Ignore => Ok(Taken::Yes),
+            NullValues::Fail => Err(Error::data(
+                "record without a value; set behavior.on.null.values=ignore to leave such records out, or delta.mode=upsert to \
+                 delete rows by them",
+            )),
+        };
+    }
+    lane.take(record)
+}
+
 /// A record that mode append has no row for.
 fn is_unwanted(record: &SinkRecord, mode: Mode) -> bool {
     record.record.is_tombstone() && mode == Mode::Append
@@ -343,13 +338,13 @@ impl SinkTask for DeltaSinkTask {
         }
         self.check_rewound(batch)?;
         // Files that wait for their commit come first; until then no table takes more.
-        self.flush_tables(Table::is_pending).await?;
+        self.flush_tables(Table::is_pending, false).await?;
         if self.partitions.get(partition).is_some_and(|found| found.awaited.is_some()) {
             // This very call has asked for earlier records; these here come again behind them.
             return Ok(());
         }
         self.take(batch).await?;
-        self.flush_tables(self.due()).await?;
+        self.flush_tables(self.due(), false).await?;
         if let Some(found) = self.partitions.get_mut(partition) {
             found.reported = None;
         }
@@ -360,9 +355,9 @@ impl SinkTask for DeltaSinkTask {
     async fn flush(&mut self, reason: FlushReason) -> Result<Positions> {
         match reason {
             FlushReason::Interval => {}
-            FlushReason::Pressure | FlushReason::CaughtUp => self.flush_tables(|_| true).await?,
+            FlushReason::Pressure | FlushReason::CaughtUp => self.flush_tables(|_| true, true).await?,
             FlushReason::Closing => {
-                let settled = tokio::time::timeout(CLOSING_PATIENCE, self.flush_tables(Table::is_pending)).await;
+                let settled = tokio::time::timeout(CLOSING_PATIENCE, self.flush_tables(Table::is_pending, false)).await;
                 if !matches!(settled, Ok(Ok(()))) {
                     tracing::info!(
                         "a commit has no answer yet; the next owner of the partitions finds it in the table"
@@ -389,7 +384,7 @@ impl SinkTask for DeltaSinkTask {
     }
 
     async fn tick(&mut self) -> Result<()> {
-        self.flush_tables(self.due()).await?;
+        self.flush_tables(self.due(), false).await?;
         self.report_memory();
         Ok(())
     }

@@ -31,15 +31,14 @@ use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::writer::{DeltaWriter as _, RecordBatchWriter};
 use ottla_api::data::Schema;
-use ottla_api::data::json::WriteOptions;
+use ottla_api::data::json::{self, WriteOptions};
 use ottla_api::prelude::*;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 use tokio::time::Instant;
 
 use crate::columns::{Columns, conform};
 use crate::commit::{Created, Ledger, Log as _, Move, Outcome, Plan, Rules};
-use crate::config::{Codec, TableOptions};
+use crate::config::TableOptions;
+use crate::encoding;
 use crate::log::{ATTEMPT, DeltaLog, TableSchema, new_table, widened};
 use crate::schema::{find, same_name};
 use crate::store::Store;
@@ -281,49 +280,20 @@ impl Table {
             || self.since.is_some_and(|since| since.elapsed() >= age)
     }
 
-    /// Takes a record of an open partition. `value` is none for a tombstone, which only mode upsert takes.
-    ///
-    /// # Errors
-    ///
-    /// `PoisonRecord` for a record that does not fit; nothing of it is taken.
-    pub(crate) fn take(
-        &mut self,
-        partition: &TopicPartition,
-        record: &SinkRecord,
-        schema: Option<&Arc<Schema>>,
-        value: Option<&Value>,
-    ) -> Result<Taken> {
+    /// The way in for records of an open partition.
+    pub(crate) fn lane(&mut self, partition: &TopicPartition) -> Result<Lane<'_>> {
         let Some(place) = self.places.get_mut(partition) else {
             return Err(Error::fatal("a record of a partition that this table was not opened for"));
         };
-        let offset = record.offset();
-        if offset < place.taken {
-            return Ok(Taken::Skipped);
-        }
-        self.keys.check(value, &record.record.key)?;
-        let row;
-        let value = match value {
-            Some(value) => value,
-            // A deletion is a row of nothing but its key.
-            None => {
-                row = Value::Map(self.keys.row_of(&record.record.key)?);
-                &row
-            }
-        };
-        self.columns.append(schema, value)?;
-        self.keys.push(record.record.is_tombstone());
-        self.owners.push(place.number);
-        place.taken = offset + 1;
-        place.first.get_or_insert(offset);
-        self.bytes += record.record.value.size_estimate() + size_of::<u32>();
-        self.since.get_or_insert_with(Instant::now);
-        if self.sample.is_none() {
-            let mut text = Vec::new();
-            let readable = WriteOptions { decimal_numeric: true, time_iso: true };
-            record.record.value.write_json(&readable, &mut text);
-            self.sample = Some(String::from_utf8_lossy(&text).chars().take(SAMPLE_CHARACTERS).collect());
-        }
-        Ok(Taken::Yes)
+        Ok(Lane {
+            place,
+            columns: &mut self.columns,
+            owners: &mut self.owners,
+            keys: &mut self.keys,
+            bytes: &mut self.bytes,
+            since: &mut self.since,
+            sample: &mut self.sample,
+        })
     }
 
     /// Forgets partitions and their rows.
@@ -361,13 +331,24 @@ impl Table {
 
     /// Commits what there is. `settled` says, per partition, before which offset nothing is missing elsewhere.
     ///
+    /// Rows of a table that does not exist, and that there are no columns for yet, wait for a record that has them, unless it
+    /// `must` be now.
+    ///
     /// # Errors
     ///
-    /// Those of the store; then the files are remembered and the next call goes on with them.
-    pub(crate) async fn flush(&mut self, settled: &Positions) -> Result<Flushed> {
+    /// Those of the store; then the files are remembered and the next call goes on with them. `Config` where it must be now and
+    /// the rows make no table.
+    pub(crate) async fn flush(&mut self, settled: &Positions, must: bool) -> Result<Flushed> {
         if self.pending.is_none() {
             if self.rows() == 0 {
                 return Ok(Flushed::Nothing);
+            }
+            if self.found.is_none() && !self.makes_a_table() {
+                // Somebody else may have made it.
+                self.look(self.ids()).await?;
+                if self.found.is_none() && !must {
+                    return Ok(Flushed::Nothing);
+                }
             }
             match self.write(settled).await {
                 Ok(()) => {}
@@ -433,11 +414,7 @@ impl Table {
 
     /// Drops everything and looks at the table again.
     async fn start_over(&mut self) -> Result<Vec<(TopicPartition, i64)>> {
-        let ids = self
-            .places
-            .values()
-            .flat_map(|place| [place.id.clone(), format!("{}#topic", place.id), format!("{}#all", place.id)]);
-        self.look(ids.collect()).await?;
+        self.look(self.ids()).await?;
         Ok(self.drop_all(self.found.as_ref().map(|found| found.ledger.clone())))
     }
 
@@ -516,6 +493,20 @@ impl Table {
         Err(Error::retriable("the table is changed again and again by somebody else").with("table", &self.log.location))
     }
 
+    /// The identifiers of all places.
+    fn ids(&self) -> Vec<String> {
+        let of = |place: &Place| [place.id.clone(), format!("{}#topic", place.id), format!("{}#all", place.id)];
+        self.places.values().flat_map(of).collect()
+    }
+
+    /// True where the rows so far have columns enough for a new table.
+    fn makes_a_table(&self) -> bool {
+        let mut known = self.columns.fields();
+        known.retain(|field| field.data_type.to_delta().is_some());
+        let divided_by = &self.options.partition_columns;
+        known.len() > divided_by.len() && divided_by.iter().all(|name| find(&known, name).is_some())
+    }
+
     /// Creates the table as version 0, or finds that somebody else has.
     async fn create(&mut self) -> Result<()> {
         let fields = self.columns.fields();
@@ -575,12 +566,7 @@ impl Table {
         if self.log.create(0, &plan.commit).await? == Created::New {
             tracing::info!(table = self.log.location, "new table");
         }
-        let ids = self
-            .places
-            .values()
-            .flat_map(|place| [place.id.clone(), format!("{}#topic", place.id), format!("{}#all", place.id)]);
-        let ids = ids.collect();
-        let mut ledger = Ledger::load(&self.log, ids, self.rules).await?;
+        let mut ledger = Ledger::load(&self.log, self.ids(), self.rules).await?;
         let schema = self.log.schema_of(&mut ledger).await?;
         self.found = Some(Found { ledger, schema });
         Ok(())
@@ -636,7 +622,7 @@ impl Table {
                 (Work::Merge(upsert::Merge::new(key.clone(), source, plan, transactions)), bytes)
             }
             None => {
-                let properties = properties(self.options.codec)?;
+                let properties = encoding::properties(self.options.codec, &batches)?;
                 let writer = RecordBatchWriter::for_blind_appends(&found.schema.blind)
                     .map_err(|error| self.log.failure(&error, "write a Parquet file"))?
                     .with_writer_properties(properties)
@@ -657,6 +643,64 @@ impl Table {
         self.columns = Columns::new(&fields, self.options.grows);
         Ok(())
     }
+}
+
+/// Where the records of one partition go into a table.
+#[derive(Debug)]
+pub(crate) struct Lane<'a> {
+    place: &'a mut Place,
+    columns: &'a mut Columns,
+    owners: &'a mut Vec<u32>,
+    keys: &'a mut Keys,
+    bytes: &'a mut usize,
+    since: &'a mut Option<Instant>,
+    sample: &'a mut Option<String>,
+}
+
+impl Lane<'_> {
+    /// Takes a record. One without a value is a deletion, which only mode upsert takes.
+    ///
+    /// # Errors
+    ///
+    /// `PoisonRecord` for a record that does not fit; nothing of it is taken.
+    pub(crate) fn take(&mut self, record: &SinkRecord) -> Result<Taken> {
+        let offset = record.offset();
+        if offset < self.place.taken {
+            return Ok(Taken::Skipped);
+        }
+        match &record.record.value {
+            Payload::Json(text) if !self.keys.are_needed() => self.columns.append_text(text)?,
+            Payload::Json(text) => self.append(record, None, &json::parse(text)?)?,
+            Payload::Data { schema, value } => self.append(record, schema.as_ref(), value)?,
+        }
+        self.keys.push(record.record.is_tombstone());
+        self.owners.push(self.place.number);
+        self.place.taken = offset + 1;
+        self.place.first.get_or_insert(offset);
+        *self.bytes += record.record.value.size_estimate() + size_of::<u32>();
+        self.since.get_or_insert_with(Instant::now);
+        if self.sample.is_none() {
+            *self.sample = Some(sample(&record.record.value));
+        }
+        Ok(Taken::Yes)
+    }
+
+    fn append(&mut self, record: &SinkRecord, schema: Option<&Arc<Schema>>, value: &Value) -> Result<()> {
+        if value.is_null() {
+            // A deletion is a row of nothing but its key.
+            self.keys.check(None, &record.record.key)?;
+            return self.columns.append(schema, &Value::Map(self.keys.row_of(&record.record.key)?));
+        }
+        self.keys.check(Some(value), &record.record.key)?;
+        self.columns.append(schema, value)
+    }
+}
+
+/// The beginning of a record, for a person to look at.
+fn sample(value: &Payload) -> String {
+    let mut text = Vec::new();
+    value.write_json(&WriteOptions { decimal_numeric: true, time_iso: true }, &mut text);
+    String::from_utf8_lossy(&text).chars().take(SAMPLE_CHARACTERS).collect()
 }
 
 /// Encodes and stores files beside the runtime's threads.
@@ -688,18 +732,6 @@ fn plan(
     let commit = CommitData::new(actions, operation, metadata, transactions).get_bytes();
     let commit: Bytes = commit.or_error(ErrorKind::Fatal, "put a commit into words")?;
     Ok(Plan { attempt, moves, commit })
-}
-
-fn properties(codec: Codec) -> Result<WriterProperties> {
-    let compression = match codec {
-        Codec::Snappy => Compression::SNAPPY,
-        Codec::Zstd => Compression::ZSTD(ZstdLevel::default()),
-        Codec::None => Compression::UNCOMPRESSED,
-    };
-    Ok(WriterProperties::builder()
-        .set_created_by(format!("Ottla {}", env!("CARGO_PKG_VERSION")))
-        .set_compression(compression)
-        .build())
 }
 
 /// Compares an existing table with what the configuration says about it.

@@ -38,6 +38,11 @@ impl Keys {
         Self { columns: columns.map(Into::into), deleted: Vec::new() }
     }
 
+    /// True in mode upsert: a record is looked into before it is taken.
+    pub(crate) fn are_needed(&self) -> bool {
+        self.columns.is_some()
+    }
+
     /// Makes sure that a record has a key: in its value, or for a deletion in its own key.
     pub(crate) fn check(&self, value: Option<&Value>, key: &Payload) -> Result<()> {
         let Some(columns) = &self.columns else { return Ok(()) };

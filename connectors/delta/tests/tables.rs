@@ -347,6 +347,31 @@ async fn what_can_not_divide_a_table_is_refused_before_there_is_one() {
     assert_eq!(lake.rows("t"), [r#"{"n":1}"#, r#"{"n":1}"#]);
 }
 
+/// Rows of nothing but nulls make no table; they wait for one that does, and fail nobody.
+#[tokio::test]
+async fn rows_without_values_wait_for_columns() {
+    let lake = Lake::new();
+    let (mut harness, _) = lake.open(&[("flush.size", "1")], &[(0, -1)]).await;
+    harness.put(batch(0, 0, &["{}", r#"{"n":null}"#])).await.unwrap();
+    harness.tick().await.unwrap();
+    assert_eq!(harness.flush(FlushReason::Interval).await.unwrap(), Positions::from([(partition(0), 0)]));
+    assert!(!lake.path("t").exists());
+    let error = harness.flush(FlushReason::CaughtUp).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Config);
+    assert!(error.message().starts_with("none of the first records of this table has a field with a value"), "{error}");
+    // Another task has values, and makes the table.
+    let (mut other, _) = lake.open(&[], &[(1, -1)]).await;
+    other.put(batch(1, 0, &[r#"{"n":1}"#])).await.unwrap();
+    other.flush(FlushReason::CaughtUp).await.unwrap();
+    harness.tick().await.unwrap();
+    assert_eq!(harness.flush(FlushReason::Interval).await.unwrap(), Positions::from([(partition(0), 2)]));
+    harness.put(batch(0, 2, &[r#"{"n":null,"m":{}}"#, r#"{"m":{"x":2}}"#])).await.unwrap();
+    assert_eq!(harness.flush(FlushReason::CaughtUp).await.unwrap(), Positions::from([(partition(0), 4)]));
+    let mut rows = lake.rows("t");
+    rows.sort();
+    assert_eq!(rows, [r#"{"m":{"x":2}}"#, r#"{"n":1}"#, "{}", "{}", "{}"]);
+}
+
 #[tokio::test]
 async fn upsert_keeps_the_last_row_of_each_key_and_deletes_by_tombstones() {
     let lake = Lake::new();
