@@ -671,10 +671,8 @@ impl Client {
 /// What all databases have in common about a value that was decoded as its kind says.
 fn finish(value: &mut Value, kind: Kind, format: DateTimeFormat) {
     match (kind, &mut *value) {
-        (Kind::DateTime | Kind::AnyDateTime, Value::String(text)) => {
-            if is_date_and_time(text) {
-                text.replace_range(SEPARATOR..=SEPARATOR, format.separator());
-            }
+        (Kind::DateTime | Kind::AnyDateTime, Value::String(text)) if is_date_and_time(text) => {
+            text.replace_range(SEPARATOR..=SEPARATOR, format.separator());
         }
         (Kind::AnyBoolean, Value::Int64(flag @ (0 | 1))) => *value = Value::Boolean(*flag == 1),
         (Kind::Number, Value::String(text)) => {
