@@ -46,13 +46,15 @@ def plan(bench):
         case = Case("d", "an object for each record, 1 task", "few", 1, 1)
         planned.append((case, [kafka_to_s3.Ottla(bench), *rivals]))
     if "e" in jobs:
-        planned.append((Case("e", "from Kafka, 2 tasks", "row", tasks=2), [to_delta.FromKafka(bench)]))
+        case = Case("e", "from Kafka, 2 tasks", "row", tasks=2)
+        planned.append((case, [to_delta.Writer(bench), to_delta.FromKafka(bench)]))
         planned.append((Case("e", "from Kinesis, 2 tasks", "row", tasks=2), [to_delta.FromKinesis(bench)]))
     if "f" in jobs:
         for kind, title in (("postgres", "PostgreSQL"), ("mariadb", "MariaDB")):
             table = Database(bench, kind)
             beside = [rival.only_once(table) for rival in rivals]
-            contenders = [rows_to_kafka.Read(bench, table), rows_to_kafka.Ottla(bench, table), *beside]
+            floors_of_rows = [rows_to_kafka.Read(bench, table), rows_to_kafka.ReadAndSend(bench, table)]
+            contenders = [*floors_of_rows, rows_to_kafka.Ottla(bench, table), *beside]
             planned.append((Case("f", f"from {title}", "row"), contenders))
     if "s" in jobs:
         planned.append((Case("s", "start and rest", "one", 1, 1), [Starting(bench), *rivals]))

@@ -107,16 +107,36 @@ class Read:
         self.bench, self.database = bench, database
 
     def runs(self, case):
+        yield self.read(case, COLUMNS, [])
+
+    def read(self, case, columns, arguments):
         bench, database = self.bench, self.database
         database.make()
         url = database.url.replace("://", f"://{database.user}:{database.password}@")
-        command = [bench.programs / "bench-rows", "--query", f"SELECT {COLUMNS} FROM {TABLE} ORDER BY id"]
+        command = [bench.programs / "bench-rows", "--query", f"SELECT {columns} FROM {TABLE} ORDER BY id", *arguments]
         _, folder = bench.fresh("read")
         with folder as folder:
             used = bench.machine.measure(command, folder / "log", env={"DATABASE_URL": url})
         found = json.loads(used.output)["records"]
         wrong = "" if found == database.rows else f"{found:,} rows (not {database.rows:,})"
-        yield Run(case, self.who, database.rows, used.wall_s, used.cpu_s, used.peak_mib, used.others, wrong=wrong)
+        return Run(case, self.who, database.rows, used.wall_s, used.cpu_s, used.peak_mib, used.others, wrong=wrong)
+
+
+class ReadAndSend(Read):
+    """The same driver, which also puts each row together as JSON and hands it to a bare producer."""
+
+    who = "bare read and send"
+
+    def runs(self, case):
+        bench, kind = self.bench, self.database.kind
+        topic, _ = bench.fresh("sent")
+        bench.data.fill(topic, "small", 0)
+        texts = "amount::text, noted_at::text"
+        if kind == "mariadb":
+            texts = "CAST(amount AS CHAR), CAST(noted_at AS CHAR)"
+        run = self.read(case, f"id, name, category, {texts}", ["--bootstrap", bench.kafka, "--topic", topic])
+        run.wrong = run.wrong or miscounted(bench, topic, run.records)
+        yield run
 
 
 def miscounted(bench, topic, rows):

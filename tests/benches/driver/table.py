@@ -31,8 +31,8 @@ def surroundings(bench, results):
         f"{bench.machine.describe()}. Ottla {version(bench)}. Objects in {bench.store.describe()}. "
         "Broker, store and what is measured share the machine. "
         f"{bench.options.rounds} rounds in {results.seconds / 60:.0f} minutes.\n"
-        f"Records: {data}; 16 partitions, no keys, no compression.\n"
-        "Each figure is the median of the runs, with the smallest and the largest in brackets. "
+        + (f"Records: {data}; 16 partitions, no keys, no compression.\n" if data else "")
+        + "Each figure is the median of the runs, with the smallest and the largest in brackets. "
         "The processor time is that of the worker's process over its whole life.\n"
     )
 

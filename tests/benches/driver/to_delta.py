@@ -97,6 +97,30 @@ value.converter = "bytes"
         self.stream = folder.path
 
 
+class Writer:
+    """A bare writer that is fed JSON lines from memory. It says itself what it took, without the making of the lines."""
+
+    who = "bare writer"
+
+    def __init__(self, bench):
+        self.bench = bench
+
+    def runs(self, case):
+        bench, records = self.bench, self.bench.data.records(case.data)
+        program = bench.programs / "delta-floor"
+        if not program.exists():
+            yield Run(case, self.who, 0, unavailable="delta-floor is built with Ottla's binary, not beside another one")
+            return
+        _, folder = bench.fresh("writer")
+        with folder as folder:
+            command = [program, "--records", records, "--commit-rows", records // 2, "--dir", folder]
+            used = bench.machine.measure(command, folder / "log")
+        said = json.loads(used.output)
+        wrong = "" if said["records"] == records else f"{said['records']:,} rows (not {records:,})"
+        run = Run(case, self.who, records, said["seconds"], said["cpu_s"], used.peak_mib, used.others, wrong=wrong)
+        yield run
+
+
 def sink(name, topic, case, folder):
     return SINK.format(name=name, topic=topic, tasks=case.tasks, folder=folder, schema=SCHEMA)
 

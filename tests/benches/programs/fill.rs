@@ -166,7 +166,7 @@ fn pin(to: &mut String, number: u64, random: &mut StdRng) {
     match blank {
         true => to.push_str("No description available Story format"),
         false => {
-            words(to, random.random_range(15..34), random);
+            words(to, random.random_range(14..33), random);
             to.push('…');
         }
     }
