@@ -369,7 +369,7 @@ async fn rows_without_values_wait_for_columns() {
     assert_eq!(harness.flush(FlushReason::CaughtUp).await.unwrap(), Positions::from([(partition(0), 4)]));
     let mut rows = lake.rows("t");
     rows.sort();
-    assert_eq!(rows, [r#"{"m":{"x":2}}"#, r#"{"n":1}"#, "{}", "{}", "{}"]);
+    assert_eq!(rows, [r#"{"m":{"x":2}}"#, r#"{"m":{}}"#, r#"{"n":1}"#, "{}", "{}"]);
 }
 
 #[tokio::test]
