@@ -19,7 +19,7 @@ const CHUNK: usize = 128 * 1024;
 const CHUNK_FIRST: usize = 4 * 1024;
 /// Empty chunks are kept as long as they and those in use take less than this, all sinks of this process together: new memory
 /// costs more than what is written into it.
-const KEPT_MAX: usize = 48 * 1024 * 1024;
+const KEPT_MAX: usize = 32 * 1024 * 1024;
 
 /// What all chunks of this process take, without the empty ones.
 static HELD: AtomicUsize = AtomicUsize::new(0);

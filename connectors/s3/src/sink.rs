@@ -31,10 +31,10 @@ const REQUESTS_MAX: usize = 16;
 /// The smallest part that S3 takes, other than the last one of an object.
 const PART_SIZE_MIN: usize = 5 * 1024 * 1024;
 /// Parts of this size go ahead, whatever `s3.part.size` says, while the sinks of this process hold more than so much.
-const EARLY_PARTS_FROM: usize = 32 * 1024 * 1024;
+const EARLY_PARTS_FROM: usize = 24 * 1024 * 1024;
 /// While they hold more than this, a partition with as much as such a part waits for its uploads before it takes more:
 /// sixteen of them stay below 80 MiB.
-const TIGHT_FROM: usize = 64 * 1024 * 1024;
+const TIGHT_FROM: usize = 40 * 1024 * 1024;
 /// How long a call waits for an uploader to show a sign of life before it returns to the runtime, which may have to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long `flush(Closing)` waits for uploads in progress. What is not done by then is done by the next owner.

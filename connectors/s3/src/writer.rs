@@ -40,6 +40,8 @@ const QUEUED_FILES_MAX: usize = 1_000;
 /// How many bytes may wait for their upload; two uploads may wait whatever their size, so that one is always at hand when the
 /// one before it ends.
 const QUEUED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The same while the process holds much.
+const QUEUED_BYTES_TIGHT: usize = 1024 * 1024;
 /// How many characters of the first record are shown.
 const SAMPLE_CHARACTERS: usize = 200;
 /// How many of a writer's objects come with a sample. A connector shows that of its first few deliveries.
@@ -564,7 +566,8 @@ impl Writer {
         self.queued_files >= QUEUED_FILES_MAX
             || (queued >= 2 && self.queued_bytes >= QUEUED_BYTES_MAX)
             || (buffer::held() > self.rules.tight_from
-                && self.queued_bytes + self.open_bytes() >= self.rules.part_size_min)
+                && (self.queued_bytes + self.open_bytes() >= self.rules.part_size_min
+                    || (queued >= 2 && self.queued_bytes >= QUEUED_BYTES_TIGHT)))
     }
 
     /// True while ended files wait for their upload.
