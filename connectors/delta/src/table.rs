@@ -20,19 +20,24 @@
 //! nobody up.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{BooleanArray, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use buoyant_kernel::table_properties::DataSkippingNumIndexedCols;
 use bytes::Bytes;
+use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake_core::kernel::transaction::CommitData;
 use deltalake_core::kernel::{Action, Add, Transaction};
 use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
-use deltalake_core::writer::{DeltaWriter as _, RecordBatchWriter};
+use deltalake_core::table::config::DEFAULT_NUM_INDEX_COLS;
 use ottla_api::data::Schema;
 use ottla_api::data::json::{self, WriteOptions};
 use ottla_api::prelude::*;
+use parquet::file::properties::WriterProperties;
 use tokio::time::Instant;
 
 use crate::columns::{Columns, conform};
@@ -46,6 +51,8 @@ use crate::upsert::{self, Keys};
 
 /// How often the table may change under one commit before the caller hears of it.
 const TABLE_CHANGES_MAX: u32 = 20;
+/// How many rows are encoded in one go. Between two goes the size of the file is looked at (`target.file.size`).
+const SLICE_ROWS: usize = 16 * 1024;
 /// How much of a record is shown as a sample.
 const SAMPLE_CHARACTERS: usize = 200;
 
@@ -623,11 +630,9 @@ impl Table {
             }
             None => {
                 let properties = encoding::properties(self.options.codec, &batches)?;
-                let writer = RecordBatchWriter::for_blind_appends(&found.schema.blind)
-                    .map_err(|error| self.log.failure(&error, "write a Parquet file"))?
-                    .with_writer_properties(properties)
-                    .with_target_file_size(self.options.target_file_size);
-                let adds = write_files(&self.log, writer, batches).await?;
+                let adds =
+                    write_files(&self.log, writer(found, &schema, properties, self.options.target_file_size), batches)
+                        .await?;
                 let bytes = adds.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum();
                 let partition_by = Some(found.schema.partition_columns.clone()).filter(|columns| !columns.is_empty());
                 let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by, predicate: None };
@@ -703,15 +708,37 @@ fn sample(value: &Payload) -> String {
     String::from_utf8_lossy(&text).chars().take(SAMPLE_CHARACTERS).collect()
 }
 
+/// The library's writer under its writers for tables: those hand rows on in slices of 1,024, and each slice costs.
+fn writer(found: &Found, schema: &SchemaRef, properties: WriterProperties, target_file_size: u64) -> DeltaWriter {
+    let (blind, configured) = (&found.schema.blind, found.schema.blind.table_properties());
+    let indexed = configured.data_skipping_num_indexed_cols;
+    let indexed = indexed.unwrap_or(DataSkippingNumIndexedCols::NumColumns(DEFAULT_NUM_INDEX_COLS));
+    let statistics = blind.metadata().configuration().get("delta.dataSkippingStatsColumns");
+    let config = WriterConfig::new(
+        Arc::clone(schema),
+        found.schema.partition_columns.clone(),
+        Some(properties),
+        NonZeroU64::new(target_file_size),
+        Some(SLICE_ROWS),
+        indexed,
+        statistics.map(|names| names.split(',').map(str::to_owned).collect()),
+    );
+    DeltaWriter::new(blind.object_store(), config)
+}
+
 /// Encodes and stores files beside the runtime's threads.
-async fn write_files(log: &DeltaLog, mut writer: RecordBatchWriter, batches: Vec<RecordBatch>) -> Result<Vec<Add>> {
+async fn write_files(log: &DeltaLog, mut writer: DeltaWriter, batches: Vec<RecordBatch>) -> Result<Vec<Add>> {
     let runtime = tokio::runtime::Handle::current();
     let written = tokio::task::spawn_blocking(move || {
         runtime.block_on(async {
             for batch in batches {
-                writer.write(batch).await?;
+                if let Err(error) = writer.write(&batch).await {
+                    // Parts of files that were sent are let go of; where that fails, the store's rules do it.
+                    let _ = writer.abort().await;
+                    return Err(error);
+                }
             }
-            writer.flush().await
+            writer.close().await
         })
     });
     let written = written.await.or_error(ErrorKind::Fatal, "write a Parquet file")?;
