@@ -1,11 +1,13 @@
 """The plan: which cases there are, and who takes part in each."""
 
+import sys
+
 import kafka_to_file
 import kafka_to_s3
 import rows_to_kafka
 import to_delta
 from bench import ONE_FILE, Case
-from floors import FLOORS, LINES, Floor
+from floors import BEFORE, FLOORS, LINES, Floor
 from peers import peers
 from rows_to_kafka import Database
 from starting import Starting
@@ -29,13 +31,13 @@ def plan(bench):
     jobs, rivals = bench.options.jobs, peers(bench)
     planned = []
     if {"a", "g"} & set(jobs):
-        planned.append((Case("g", "small records", "small"), floors(bench)))
+        planned.append((Case("g", "small records", "small"), floors(bench, "small")))
     if "a" in jobs:
         planned += small_records(bench, rivals)
         beside = [rival.only_once() for rival in rivals]
         planned.append((Case("a", ONE_FILE, "small"), [kafka_to_file.Ottla(bench), *beside]))
     if {"b", "c", "g"} & set(jobs):
-        planned.append((Case("g", "posts", "pin"), floors(bench)))
+        planned.append((Case("g", "posts", "pin"), floors(bench, "pin")))
     if "b" in jobs:
         planned.append((s3_case(bench, "b", "pin", 10_000, 1), [kafka_to_s3.Ottla(bench), *rivals]))
         planned.append((s3_case(bench, "b", "pin", 10_000, 4), [kafka_to_s3.Ottla(bench)]))
@@ -58,12 +60,21 @@ def plan(bench):
             planned.append((Case("f", f"from {title}", "row"), contenders))
     if "s" in jobs:
         planned.append((Case("s", "start and rest", "one", 1, 1), [Starting(bench), *rivals]))
-    return [(case, who) for case, who in planned if not case.flush or bench.data.divides(case.data, case.flush)]
+    return [(case, who) for case, who in planned if is_whole(bench, case)]
 
 
-def floors(bench):
-    """All of them where floors are what was asked for, else the one that ratios are taken to."""
-    return [Floor(bench, who) for who in (FLOORS if "g" in bench.options.jobs else [LINES])]
+def is_whole(bench, case):
+    """Whether every record ends up in an object: with another number of records some would wait for ever."""
+    if not case.flush or bench.data.divides(case.data, case.flush):
+        return True
+    print(f"left out, {case.job}, {case.title}: the records of a partition are no multiple of it", file=sys.stderr)
+    return False
+
+
+def floors(bench, data):
+    """All of them where floors are what was asked for, else those that ratios are taken to."""
+    wanted = FLOORS if "g" in bench.options.jobs else dict.fromkeys([LINES, BEFORE[data]])
+    return [Floor(bench, who) for who in wanted]
 
 
 def small_records(bench, rivals):

@@ -18,6 +18,9 @@ FLOORS = {
 # What ratios are taken to.
 LINES = "drain, tuned, joins lines"
 
+# What stood beside the peers in the earlier measurement that targets.py compares with, by the name of the records.
+BEFORE = {"small": LINES, "pin": "drain, tuned"}
+
 
 class Floor:
     def __init__(self, bench, who):

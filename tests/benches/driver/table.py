@@ -86,8 +86,11 @@ def spread(values, form):
 
 
 def ratios(results):
+    promised = targets(results)
+    if not promised:
+        return ""
     text = "\n## What was promised\n\n| what | promised | measured | |\n|---|---:|---:|---|\n"
-    for target in targets(results):
+    for target in promised:
         text += f"| {target.what} | {target.wanted()} | {target.got()} | {target.verdict()} |\n"
     return text
 

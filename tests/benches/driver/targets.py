@@ -8,6 +8,7 @@ from an earlier measurement where both were had, beside Ottla's figure over the 
 import dataclasses
 from typing import Callable, Optional
 
+import floors
 from floors import LINES
 
 
@@ -78,20 +79,20 @@ def ratios(results):
 def ratio(results, case, key, rival):
     """How many times the rival's records per processor second Ottla reaches, and how that is known if not plainly."""
     ours = results.median(case, "Ottla", "per_cpu_second")
-    drain = drain_of(results, case)
-    theirs = drain if rival == LINES else results.median(case, rival, "per_cpu_second")
+    theirs = drain_of(results, case, LINES) if rival == LINES else results.median(case, rival, "per_cpu_second")
     if ours and theirs:
         return ours / theirs, ""
+    drain = drain_of(results, case, floors.BEFORE.get(case.data))
     if ours and drain and (key, rival) in BEFORE:
         peer, drain_before = BEFORE[key, rival]
         return ours / drain * peer / drain_before, " (through the drain)"
     return None, ""
 
 
-def drain_of(results, case):
-    """What the floor of the same records reached."""
-    floors = [other for other in results.cases("g") if other.data == case.data]
-    return results.median(floors[0], LINES, "per_cpu_second") if floors else None
+def drain_of(results, case, who):
+    """What a floor reached with the same records."""
+    same = [other for other in results.cases("g") if other.data == case.data]
+    return results.median(same[0], who, "per_cpu_second") if same else None
 
 
 def rates(results):

@@ -117,8 +117,8 @@ class Writer:
             used = bench.machine.measure(command, folder / "log")
         said = json.loads(used.output)
         wrong = "" if said["records"] == records else f"{said['records']:,} rows (not {records:,})"
-        run = Run(case, self.who, records, said["seconds"], said["cpu_s"], used.peak_mib, used.others, wrong=wrong)
-        yield run
+        figures = said["seconds"], said["cpu_s"], used.peak_mib, used.others
+        yield Run(case, self.who, records, *figures, wrong=wrong)
 
 
 def sink(name, topic, case, folder):
