@@ -98,7 +98,7 @@ value.converter = "bytes"
 
 
 class Writer:
-    """A bare writer that is fed JSON lines from memory. It says itself what it took, without the making of the lines."""
+    """A bare writer, fed JSON lines from memory. It says itself what it took, without the making of the lines."""
 
     who = "bare writer"
 
