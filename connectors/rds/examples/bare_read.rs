@@ -8,6 +8,8 @@
 //! last word is `stream` (one query, rows as they come) or `pages` (500 rows a query, as a reader has to that may stop
 //! anywhere). User and password come from `OTTLA_TEST_DB_USER` and `OTTLA_TEST_DB_PASSWORD`.
 
+#![allow(clippy::print_stdout)] // It is a program.
+
 use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 
