@@ -38,7 +38,12 @@ use crate::task::transformation_chain::TransformationChain;
 use crate::topics::TopicsServer;
 
 /// Most records that a consumer hands over at once (Kafka Connect's `max.poll.records`).
-const BATCH_RECORDS_MAX: usize = 500;
+const BATCH_RECORDS_MAX: usize = 1000;
+/// Bytes that all tasks of a sink together fetch ahead of what they have taken. They are beside the memory budget, and part of
+/// what a worker takes at least.
+const AHEAD_BYTES_MAX: usize = 24 << 20;
+/// The least that each of them may, however many there are.
+const AHEAD_BYTES_MIN: usize = 1 << 20;
 
 /// When a run ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -529,6 +534,7 @@ impl OneTask {
             start: input.start,
             settings,
             batch_records_max: BATCH_RECORDS_MAX,
+            ahead_bytes_max: (AHEAD_BYTES_MAX / config.tasks_max.max(1)).clamp(AHEAD_BYTES_MIN, AHEAD_BYTES_MAX / 2),
         };
         let Some(consumer) = self.connect(|| self.broker.consumer(spec.clone())).await? else {
             return Ok(TaskEnd::Stopped);

@@ -49,6 +49,7 @@ async fn consumer(broker: &EmbeddedBroker, group: &str, topic: &str) -> Box<dyn 
         start: StartPosition::Earliest,
         settings: Properties::new(),
         batch_records_max: 1000,
+        ahead_bytes_max: 1 << 20,
     };
     broker.consumer(spec).await.expect("make a consumer")
 }

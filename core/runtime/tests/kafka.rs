@@ -73,6 +73,7 @@ fn spec(group: &str, subscription: Subscription) -> ConsumerSpec {
         start: StartPosition::Earliest,
         settings: properties(&[("session.timeout.ms", "6000"), ("heartbeat.interval.ms", "500")]),
         batch_records_max: 100,
+        ahead_bytes_max: 1 << 20,
     }
 }
 

@@ -130,6 +130,7 @@ async fn prepare(folder: &Path, values: &[&'static str], committed: Option<i64>)
         start: StartPosition::Earliest,
         settings: Properties::new(),
         batch_records_max: 1,
+        ahead_bytes_max: 1 << 20,
     };
     let mut consumer = broker.consumer(spec).await.expect("make a consumer");
     let event = consumer.next().await.expect("an event");

@@ -187,6 +187,7 @@ impl Instance {
             start: self.start,
             settings: Properties::new(),
             batch_records_max: BATCH_RECORDS_MAX,
+            ahead_bytes_max: AHEAD_BYTES_MAX,
         };
         let consumer = self.broker.consumer(spec).await.map_err(|error| Failure::broker(&error))?;
         self.member = Some(Member {

@@ -129,6 +129,7 @@ impl Harness {
             start,
             settings: self.consumer_settings.clone(),
             batch_records_max: 100,
+            ahead_bytes_max: 1 << 20,
         };
         let consumer = within("a consumer", self.broker.consumer(spec)).await.expect("make a consumer");
         Reader {

@@ -142,7 +142,7 @@ impl Broker for KafkaBroker {
     }
 
     async fn consumer(&self, spec: ConsumerSpec) -> Result<Box<dyn GroupConsumer>> {
-        let config = self.settings.client_config(Role::Consumer, &spec.settings)?;
+        let config = self.settings.consumer_config(&spec.settings, spec.ahead_bytes_max)?;
         let refresh = spec.settings.get("topic.refresh.interval.ms").map(str::to_owned);
         Ok(Box::new(KafkaConsumer::join(spec, &self.bootstrap, config, refresh.as_deref())?))
     }

@@ -213,6 +213,9 @@ pub struct ConsumerSpec {
     pub settings: Properties,
     /// Most records in one batch event.
     pub batch_records_max: usize,
+    /// About how many bytes it may hold that the application has not taken yet. The embedded broker, which reads when it is
+    /// asked, holds one batch.
+    pub ahead_bytes_max: usize,
 }
 
 /// Where to begin without a committed offset.

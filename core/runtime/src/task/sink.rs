@@ -283,10 +283,11 @@ impl WorkerSinkTask {
         let status = Arc::clone(&self.status);
         let counters = &status.counters;
         let mut converted = Vec::with_capacity(records.len());
+        let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
+        let bytes: usize = records.iter().map(|raw| length(&raw.key) + length(&raw.value)).sum();
+        counters.read.fetch_add(records.len() as u64, Relaxed);
+        counters.bytes.fetch_add(bytes as u64, Relaxed);
         for raw in records {
-            counters.read.fetch_add(1, Relaxed);
-            let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-            counters.bytes.fetch_add((length(&raw.key) + length(&raw.value)) as u64, Relaxed);
             let record = self.conversion.to_connect(&partition.topic, partition.partition, &raw);
             match record.and_then(|record| assigned.chain.apply(record)) {
                 Ok(Some(record)) => converted.push(SinkRecord { record, raw }),

@@ -54,9 +54,6 @@ use super::context::{Connection, Context, Rebalance, kind_of, partition_list};
 use super::{PATIENCE, ask, committed_positions, is_missing, list_offsets, topics_of};
 use crate::broker::{ConsumerEvent, ConsumerSpec, GroupConsumer, OffsetRange, StartPosition, Subscription};
 
-/// Bytes of batches that may wait for the application before no more are polled; at half of it polling goes on. With what
-/// librdkafka holds (see `settings`), a consumer takes about 7 MiB, and 16 of them fit in 150 MB.
-const BUFFER_MAX: usize = 3 << 20;
 /// Reads before commands are looked at again.
 const READ_BURST: usize = 4;
 /// The thread looks for work at least this often, should librdkafka's wake-up have been missed.
@@ -77,6 +74,8 @@ pub(super) struct KafkaConsumer {
     inbox: Arc<Inbox>,
     commands: mpsc::Sender<Command>,
     thread: Thread,
+    /// See [`Poller::waiting_bytes_max`].
+    waiting_bytes_max: usize,
 }
 
 enum Command {
@@ -95,6 +94,7 @@ enum Answer {
     OutOfRange(Vec<(TopicPartition, u64)>, Result<BTreeMap<TopicPartition, OffsetRange>>),
     Commit(KafkaResult<()>),
     Topics(Result<BTreeSet<String>>),
+    Connected(BTreeSet<String>, Result<()>),
     Probe(Result<()>),
 }
 
@@ -217,6 +217,7 @@ impl KafkaConsumer {
         }
         let member = create(&config)?;
 
+        let waiting_bytes_max = spec.ahead_bytes_max / 2;
         let inbox = Arc::new(Inbox::default());
         let (commands, received) = mpsc::channel();
         let runtime = tokio::runtime::Handle::current();
@@ -230,7 +231,7 @@ impl KafkaConsumer {
                     .run();
             })
             .map_err(|error| Error::retriable("start a thread for a consumer").caused_by(error))?;
-        Ok(Self { inbox, commands, thread: thread.thread().clone() })
+        Ok(Self { inbox, commands, thread: thread.thread().clone(), waiting_bytes_max })
     }
 
     /// Has the thread do something, and waits until it has.
@@ -268,7 +269,7 @@ impl GroupConsumer for KafkaConsumer {
                 if let Some(item) = state.items.pop_front() {
                     let before = state.bytes;
                     state.bytes -= item.bytes;
-                    if before > BUFFER_MAX / 2 && state.bytes <= BUFFER_MAX / 2 {
+                    if before > self.waiting_bytes_max / 2 && state.bytes <= self.waiting_bytes_max / 2 {
                         self.thread.unpark();
                     }
                     return item.what;
@@ -386,6 +387,8 @@ struct Poller {
     /// What the group wants back and the application has not released yet, while there is a revocation to agree to.
     revoking: Option<BTreeSet<TopicPartition>>,
     throttled: bool,
+    /// Bytes of batches that may wait for the application before no more are read; at half of it reading goes on.
+    waiting_bytes_max: usize,
     commits: VecDeque<Commit>,
     committing: Option<Commit>,
     refresh: Duration,
@@ -411,6 +414,7 @@ impl Poller {
             let me = std::thread::current();
             client.set_nonempty_callback(move || me.unpark());
         }
+        let waiting_bytes_max = spec.ahead_bytes_max / 2;
         let fetcher = Arc::new(fetcher);
         Self {
             connection: member.context().connection.clone(),
@@ -427,6 +431,7 @@ impl Poller {
             epoch: 0,
             revoking: None,
             throttled: false,
+            waiting_bytes_max,
             commits: VecDeque::new(),
             committing: None,
             refresh,
@@ -440,7 +445,15 @@ impl Poller {
 
     fn run(mut self) {
         match self.spec.subscription.clone() {
-            Subscription::Topics(topics) => self.subscribe(topics.into_iter().collect()),
+            // Who joins before there is a connection waits half a second for librdkafka to look for the group again.
+            Subscription::Topics(topics) => {
+                let topic = topics.first().cloned();
+                let connect = move |consumer: &BaseConsumer<Context>, timeout| {
+                    consumer.fetch_metadata(topic.as_deref(), timeout).map(drop)
+                };
+                let names = topics.into_iter().collect();
+                self.ask("join", Duration::ZERO, connect, |connected| Answer::Connected(names, connected));
+            }
             Subscription::Regex(_) => self.refresh_at = Some(Instant::now()),
         }
         loop {
@@ -513,7 +526,8 @@ impl Poller {
     /// Whether enough waits for the application.
     fn is_full(&mut self) -> bool {
         let bytes = self.inbox.bytes();
-        self.throttled = if self.throttled { bytes > BUFFER_MAX / 2 } else { bytes > BUFFER_MAX };
+        let max = self.waiting_bytes_max;
+        self.throttled = if self.throttled { bytes > max / 2 } else { bytes > max };
         self.throttled
     }
 
@@ -992,6 +1006,13 @@ impl Poller {
                     Ok(topics) => self.subscribe(topics),
                     Err(error) => self.inbox.push_failure(error),
                 }
+            }
+            Answer::Connected(topics, result) => {
+                if let Err(error) = result {
+                    self.inbox.push_failure(error);
+                }
+                // From here on librdkafka tries by itself.
+                self.subscribe(topics);
             }
             Answer::Probe(result) => {
                 self.probing = false;

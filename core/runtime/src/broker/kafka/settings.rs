@@ -62,13 +62,12 @@ impl Role {
             Self::Consumer => &[
                 ("isolation.level", "read_committed"),
                 ("allow.auto.create.topics", "false"),
-                // Memory of one consumer: what it has fetched (1 MiB, and the response it came in), and the batches that
-                // wait for the task (see `consumer::BUFFER_MAX`). 16 tasks have to fit in 150 MB.
+                // Memory of one consumer, which `consumer_config` divides up: what it has fetched, and the response it came in.
                 ("queued.max.messages.kbytes", "1024"),
                 ("fetch.message.max.bytes", "1048576"),
                 ("fetch.max.bytes", "2097152"),
-                // With so small a queue, librdkafka's second of waiting whenever it is full would be felt.
-                ("fetch.queue.backoff.ms", "50"),
+                // Whenever its queue is full, which is often with so small a one, librdkafka fetches nothing for this time.
+                ("fetch.queue.backoff.ms", "5"),
                 // New partitions of a topic, and topics that appear, are noticed after this time.
                 ("topic.metadata.refresh.interval.ms", "10000"),
             ],
@@ -94,8 +93,29 @@ impl Settings {
         self.client.contains(key)
     }
 
+    /// The configuration of a consumer that may hold so many bytes: half of them wait for the application (see
+    /// `consumer`), half are librdkafka's.
+    pub(super) fn consumer_config(&self, own: &Properties, ahead_bytes_max: usize) -> Result<ClientConfig> {
+        let queue = (ahead_bytes_max / 4).max(64 << 10);
+        let of_partition = (queue / 2).min(1 << 20);
+        self.config(
+            Role::Consumer,
+            own,
+            &[
+                ("queued.max.messages.kbytes", (queue >> 10).to_string()),
+                ("fetch.message.max.bytes", of_partition.to_string()),
+                // librdkafka wants room for `message.max.bytes`; what a partition may send bounds it in fact.
+                ("fetch.max.bytes", queue.max(1 << 20).to_string()),
+            ],
+        )
+    }
+
     /// The configuration of a client, with `own` on top of the worker's settings.
     pub(super) fn client_config(&self, role: Role, own: &Properties) -> Result<ClientConfig> {
+        self.config(role, own, &[])
+    }
+
+    fn config(&self, role: Role, own: &Properties, defaults: &[(&str, String)]) -> Result<ClientConfig> {
         let mut merged = Properties::new();
         for (key, value) in self.client.iter() {
             if is_security(key) || (role == Role::Admin && ADMIN_TOP_LEVEL.contains(&key)) {
@@ -110,6 +130,9 @@ impl Settings {
         config.set("bootstrap.servers", &self.bootstrap);
         for (key, value) in role.defaults() {
             config.set(*key, *value);
+        }
+        for (key, value) in defaults {
+            config.set(*key, value);
         }
         for (key, value) in translate(role, &merged)? {
             config.set(key, value);
