@@ -172,7 +172,8 @@ impl Stage {
 
     /// Writes a record as somebody else would, and waits for it.
     fn write(&self, topic: &str, key: &str, value: Option<&str>) {
-        let producer: BaseProducer = self.client().create().expect("a producer");
+        // Kafka Connect's partitioner: all records of a key lie in one partition, whoever writes them.
+        let producer: BaseProducer = self.client().set("partitioner", "murmur2_random").create().expect("a producer");
         let record = BaseRecord::to(topic).key(key);
         let record = value.into_iter().fold(record, |record: BaseRecord<'_, str, str>, value| record.payload(value));
         producer.send(record).unwrap_or_else(|(error, _)| panic!("{error}"));
@@ -257,19 +258,25 @@ async fn read(bootstrap: &str, topic: &str) -> Vec<(Option<String>, Option<Strin
 }
 
 fn read_blocking(bootstrap: &str, topic: &str) -> Vec<(Option<String>, Option<String>)> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "reader")
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("enable.partition.eof", "true")
-        .create()
-        .expect("a reader");
+    let reader = |isolation| -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("group.id", "reader")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", isolation)
+            .set("enable.partition.eof", "true")
+            .create()
+            .expect("a reader")
+    };
+    let consumer = reader("read_committed");
+    // A commit is answered before its markers are written: what lies behind them is waited for, so the end is the one without
+    // regard to transactions.
+    let ends = reader("read_uncommitted");
     let metadata = consumer.fetch_metadata(Some(topic), LONG).expect("metadata");
     let partitions: Vec<i32> = metadata.topics()[0].partitions().iter().map(|partition| partition.id()).collect();
     let mut found = Vec::new();
     for number in partitions {
-        let (_, end) = consumer.fetch_watermarks(topic, number, LONG).expect("watermarks");
+        let (_, end) = ends.fetch_watermarks(topic, number, LONG).expect("watermarks");
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, number, Offset::Beginning).expect("an offset");
         consumer.assign(&list).expect("assigned");
