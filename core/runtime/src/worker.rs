@@ -41,9 +41,9 @@ use crate::topics::TopicsServer;
 const BATCH_RECORDS_MAX: usize = 1000;
 /// Bytes that all tasks of a sink together fetch ahead of what they have taken. They are beside the memory budget, and part of
 /// what a worker takes at least.
-const AHEAD_BYTES_MAX: usize = 24 << 20;
+const AHEAD_BYTES_MAX: usize = 16 << 20;
 /// The least that each of them may, however many there are.
-const AHEAD_BYTES_MIN: usize = 1 << 20;
+const AHEAD_BYTES_MIN: usize = 512 << 10;
 
 /// When a run ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
