@@ -58,6 +58,9 @@ use crate::broker::{ConsumerEvent, ConsumerSpec, GroupConsumer, OffsetRange, Sta
 const READ_BURST: usize = 4;
 /// The thread looks for work at least this often, should librdkafka's wake-up have been missed.
 const NAP: Duration = Duration::from_millis(50);
+/// How soon it looks again while it joins its group, and for how long it does.
+const JOINING_NAP: Duration = Duration::from_millis(2);
+const JOINING_MAX: Duration = Duration::from_secs(2);
 /// How often topics are looked for, unless `topic.refresh.interval.ms` says otherwise.
 const TOPIC_REFRESH: Duration = Duration::from_secs(10);
 /// How soon they are looked for again while none is there, or just after one appeared.
@@ -394,6 +397,7 @@ struct Poller {
     refresh: Duration,
     refresh_at: Option<Instant>,
     subscribed: BTreeSet<String>,
+    subscribed_at: Option<Instant>,
     told_no_topics: bool,
     probing: bool,
     probe_at: Instant,
@@ -437,6 +441,7 @@ impl Poller {
             refresh,
             refresh_at: None,
             subscribed: BTreeSet::new(),
+            subscribed_at: None,
             told_no_topics: false,
             probing: false,
             probe_at: Instant::now(),
@@ -467,9 +472,19 @@ impl Poller {
             }
             self.look_after_connection();
             if !busy {
-                std::thread::park_timeout(NAP);
+                std::thread::park_timeout(if self.hurry_joining() { JOINING_NAP } else { NAP });
             }
         }
+    }
+
+    /// While the group has not given us anything yet, has librdkafka look at where joining stands; true if it is worth asking
+    /// again soon. By itself it looks once a second, and otherwise only when it is asked something.
+    fn hurry_joining(&self) -> bool {
+        let joining = self.partitions.is_empty() && self.subscribed_at.is_some_and(|at| at.elapsed() < JOINING_MAX);
+        if joining {
+            let _ = self.member.subscription();
+        }
+        joining
     }
 
     /// Polls what is there; true if there may be more.
@@ -1106,6 +1121,7 @@ impl Poller {
             }
         }
         self.subscribed = topics;
+        self.subscribed_at = Some(Instant::now());
     }
 
     fn look_after_connection(&mut self) {
