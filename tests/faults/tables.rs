@@ -394,7 +394,7 @@ fn a_zombie_from_kinesis_to_delta_loses_and_doubles_nothing() {
 fn die_before_the_group_commits(planted: bool) -> (Result<usize, Mistakes>, String) {
     let folder = temp_dir();
     let lake = folder.path().join("lake");
-    // A batch of the broker's, of up to 1,000 records, is one commit at least.
+    // A batch of the broker's, of up to 500 records, is one commit at least.
     let rows = 10_000;
     let state = folder.path().join("state");
     let text = config::worker("embedded", &state).replace("ms = 200\n", "ms = 3600000\n")

@@ -38,7 +38,7 @@ use crate::task::transformation_chain::TransformationChain;
 use crate::topics::TopicsServer;
 
 /// Most records that a consumer hands over at once (Kafka Connect's `max.poll.records`).
-const BATCH_RECORDS_MAX: usize = 1000;
+const BATCH_RECORDS_MAX: usize = 500;
 /// Bytes that all tasks of a sink together fetch ahead of what they have taken. They are beside the memory budget, and part of
 /// what a worker takes at least.
 const AHEAD_BYTES_MAX: usize = 16 << 20;
