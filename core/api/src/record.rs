@@ -1,5 +1,6 @@
 //! Records on their way, in batches of one topic partition.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -88,6 +89,14 @@ impl Payload {
         match self {
             Self::Data { schema, value } => Ok((schema, value)),
             Self::Json(_) => unreachable!("decoded above"),
+        }
+    }
+
+    /// The value where the payload may not change: borrowed, or decoded from text for this once.
+    pub fn decoded(&self) -> Result<Cow<'_, Value>> {
+        match self {
+            Self::Json(text) => json::parse(text).map(Cow::Owned),
+            Self::Data { value, .. } => Ok(Cow::Borrowed(value)),
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_api::config::ConfigDef;
-use ottla_api::data::{SchemaType, json};
+use ottla_api::data::SchemaType;
 use ottla_api::prelude::*;
 
 /// A type that has such a form.
@@ -56,18 +56,11 @@ impl<N: Number> Converter for NumberConverter<N> {
     }
 
     fn from_connect(&self, _topic: &str, payload: &Payload) -> Result<Option<Bytes>> {
-        let parsed;
-        let value = match payload {
-            Payload::Data { value, .. } => value,
-            Payload::Json(text) => {
-                parsed = json::parse(text)?;
-                &parsed
-            }
-        };
+        let value = payload.decoded()?;
         if value.is_null() {
             return Ok(None);
         }
-        match N::write(value) {
+        match N::write(&value) {
             Some(bytes) => Ok(Some(bytes)),
             None => Err(Error::data(format!("Failed to serialize to {} (was {})", N::NAME, value.type_name()))),
         }

@@ -41,15 +41,7 @@ impl Converter for StringConverter {
     }
 
     fn from_connect(&self, _topic: &str, payload: &Payload) -> Result<Option<Bytes>> {
-        let parsed;
-        let value = match payload {
-            Payload::Data { value, .. } => value,
-            Payload::Json(text) => {
-                parsed = json::parse(text)?;
-                &parsed
-            }
-        };
-        match value {
+        match &*payload.decoded()? {
             Value::Null => Ok(None),
             Value::String(text) => self.encoding.encode(text).map(Some),
             other => {
