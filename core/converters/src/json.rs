@@ -94,7 +94,7 @@ impl JsonConverter {
         let payload = bytes.strip_prefix(beginning.as_ref())?.strip_suffix(b"}")?;
         let schema = schema.clone();
         drop(last);
-        let payload = json::parse(payload).ok()?;
+        let payload = json::parse_below(payload, 1)?;
         Some(self.read_payload(schema, payload))
     }
 
@@ -427,7 +427,12 @@ mod tests {
 
     #[test]
     fn an_envelope_that_begins_as_the_last_one_is_read_as_any_other() {
+        let nested = |depth: usize| -> &'static str {
+            format!(r#"{{"schema":{{"type":"int32"}},"payload":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)).leak()
+        };
         let texts = [
+            nested(json::DEPTH_MAX - 1),
+            nested(json::DEPTH_MAX),
             r#"{"schema":{"type":"int32"},"payload":1}"#,
             r#"{"schema":{"type":"int32"},"payload":2}"#,
             r#"{"schema":{"type":"int32"},"payload":2 }"#,

@@ -19,7 +19,7 @@ mod write;
 
 pub use compact::compact;
 pub use number::{text_of_f32, text_of_f64};
-pub use parse::parse;
+pub use parse::{parse, parse_below};
 pub use time::{civil_from_days, iso_date, iso_time, iso_timestamp};
 pub use write::{WriteOptions, to_string, write, write_text, write_with};
 

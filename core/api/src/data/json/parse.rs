@@ -20,8 +20,13 @@ const USUAL_FIELDS: usize = 12;
 ///
 /// [`ErrorKind::PoisonRecord`](crate::ErrorKind::PoisonRecord) with the byte position of the first mistake.
 pub fn parse(text: &[u8]) -> Result<Value> {
-    let value = simdutf8::basic::from_utf8(text).ok().and_then(|text| Parser { text, at: 0, depth: 0 }.document());
-    value.ok_or_else(|| mistake::find(text))
+    parse_below(text, 0).ok_or_else(|| mistake::find(text))
+}
+
+/// Parses a value that was cut out of a text in which it lies inside of `depth` arrays and objects: what may be nested in it is
+/// that much less. Nothing where it is wrong or too deep, since what is said about that should be about the whole text.
+pub fn parse_below(text: &[u8], depth: usize) -> Option<Value> {
+    Parser { text: simdutf8::basic::from_utf8(text).ok()?, at: 0, depth }.document()
 }
 
 /// Where a parser stands. Its steps answer nothing where the text is not JSON, as those of the walk that compacts.
