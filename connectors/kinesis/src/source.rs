@@ -341,7 +341,8 @@ impl Running {
                         waiting.insert(key);
                     }
                     Decision::Skip => {
-                        let place = Place { ended: true, skipped: true, as_of: now_ms(), ..Place::default() };
+                        let first = Some(shard.first.clone());
+                        let place = Place { first, ended: true, skipped: true, as_of: now_ms(), ..Place::default() };
                         self.places.insert(key.partition(), place.to_offset());
                         self.done.insert(key);
                     }
@@ -368,14 +369,14 @@ impl Running {
     /// Makes the reader of a shard.
     async fn begin_shard(&mut self, key: ShardKey, shard: Shard, start: Start) -> Result<()> {
         let now = now_ms();
-        let mut place = Place { as_of: 0, ..Place::default() };
+        let mut place = Place { first: Some(shard.first.clone()), ..Place::default() };
         let mut resumed_inside = None;
         let mut began_at_time = false;
         let from = match start {
             Start::Resume(stored) => {
                 let whole = !self.is_gap(&key, &shard, &stored).await?;
                 if whole {
-                    place = stored;
+                    place = Place { first: place.first.filter(|_| stored.sequence.is_none()), ..stored };
                 } else {
                     self.context.count("gaps", 1);
                     tracing::warn!(stream = %key.stream, shard = %key.shard, "going on with the oldest record");
@@ -451,8 +452,8 @@ impl Running {
     ///
     /// Kinesis does not say: from a place that has left retention it silently goes on with the oldest record. The rule:
     ///
-    /// 1. A shard whose first sequence number lies behind the place, or that is open although the place is its end, is not the
-    ///    shard of that place: the stream was made anew.
+    /// 1. A shard whose first sequence number is another than the place's or lies behind it, or that is open although the place
+    ///    is its end, is not the shard of that place: the stream was made anew.
     /// 2. A place that is younger than the stream's retention is whole: nothing behind it can have expired.
     /// 3. Otherwise the oldest record is looked at. If it is not behind the place, nothing in between is missing.
     /// 4. Otherwise records may have come and expired unseen. Nobody can tell; so it counts as a gap.
@@ -464,7 +465,7 @@ impl Running {
             let why = if place.ended && !shard.closed {
                 "the shard, which had ended, is open: the stream was made anew".to_owned()
             } else {
-                format!("the shard begins behind it, at {}: the stream was made anew", shard.first)
+                format!("the shard is another one of that name, from {} on: the stream was made anew", shard.first)
             };
             return if accepted { Ok(true) } else { Err(gap(key, place, &why)) };
         }

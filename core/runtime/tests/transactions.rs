@@ -644,7 +644,11 @@ impl OwnKafka {
 impl Drop for OwnKafka {
     fn drop(&mut self) {
         self.kill();
-        let _ = std::fs::remove_dir_all(&self.folder);
+        if std::thread::panicking() {
+            eprintln!("what the broker wrote is kept in {}", self.folder.display());
+        } else {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
     }
 }
 
@@ -681,5 +685,7 @@ async fn a_killed_broker_costs_time_and_nothing_else() {
         kafka.process = OwnKafka::spawn(kafka.port, &kafka.folder);
     }
     assert_eq!(writer.await.unwrap(), Some(offset(BATCHES as i64 * 50)));
-    assert_eq!(stage.values().await, numbers(0..BATCHES * 50));
+    let (found, wanted) = (stage.values().await, numbers(0..BATCHES * 50));
+    let difference = found.iter().zip(&wanted).position(|(found, wanted)| found != wanted);
+    assert!(found == wanted, "{} of {} values, different from {difference:?} on", found.len(), wanted.len());
 }

@@ -62,11 +62,13 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    /// Whether `place` can be a place in this shard. A shard that has ended never opens again, and no shard begins behind its own
-    /// records: otherwise the stream was deleted and made anew, and this is another shard of the same name.
+    /// Whether `place` can be a place in this shard. A shard's first sequence number never changes, a shard that has ended never
+    /// opens again, and no shard begins behind its own records: otherwise the stream was deleted and made anew, and this is
+    /// another shard of the same name.
     pub(crate) fn may_hold(&self, place: &Place) -> bool {
+        let other = place.first.as_deref().is_some_and(|first| compare_sequences(&self.first, first).is_ne());
         let behind = place.sequence.as_deref().is_some_and(|sequence| compare_sequences(&self.first, sequence).is_gt());
-        !behind && (self.closed || !place.ended)
+        !other && !behind && (self.closed || !place.ended)
     }
 }
 
@@ -76,6 +78,9 @@ pub(crate) type Listing = BTreeMap<Arc<str>, Shard>;
 /// How far a shard is durable: its stored offset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Place {
+    /// As long as no record is delivered: the first sequence number of the shard, which tells it from one of the same name in a
+    /// stream that was made anew. Offsets of older versions lack it.
+    pub(crate) first: Option<String>,
     /// The last delivered record.
     pub(crate) sequence: Option<String>,
     /// Where that record is an aggregate that is delivered in part: its last delivered sub-record, from 0.
@@ -93,7 +98,10 @@ pub(crate) struct Place {
 impl Place {
     /// The stored form.
     pub(crate) fn to_offset(&self) -> SourceOffset {
-        let mut fields: Vec<(&str, Value)> = Vec::with_capacity(4);
+        let mut fields: Vec<(&str, Value)> = Vec::with_capacity(5);
+        if let Some(first) = &self.first {
+            fields.push(("first.sequence.number", first.as_str().into()));
+        }
         if let Some(sequence) = &self.sequence {
             fields.push(("sequence.number", sequence.as_str().into()));
         }
@@ -120,6 +128,7 @@ impl Place {
     pub(crate) fn from_offset(offset: &SourceOffset) -> Result<Self> {
         let flag = |name| matches!(offset.get(name), Some(Value::Boolean(true)));
         let place = Self {
+            first: offset.get_str("first.sequence.number").map(str::to_owned),
             sequence: offset.get_str("sequence.number").map(str::to_owned),
             sub_sequence: offset.get_i64("sub.sequence"),
             as_of: offset.get_i64("arrival.ms").unwrap_or_default(),
@@ -132,7 +141,7 @@ impl Place {
             Some(sequence) => digits(sequence),
             None => place.sub_sequence.is_none() && offset.get("arrival.ms").is_some(),
         };
-        if sense {
+        if sense && place.first.as_deref().is_none_or(digits) {
             Ok(place)
         } else {
             Err(Error::fatal(format!("the stored offset {} is no place in a shard", offset.to_json())))
@@ -184,6 +193,12 @@ pub(crate) fn decide(
     mut stored: impl FnMut(&Arc<str>) -> Result<Option<Place>>,
 ) -> Result<Decision> {
     if let Some(place) = stored(name)? {
+        // Whoever stored a place had read the parents; but those may be shards of another stream now, to be read first.
+        for (parent, listed) in shard.parents.iter().filter_map(|parent| listing.get_key_value(parent)) {
+            if !stored(parent)?.is_some_and(|place| place.ended && listed.may_hold(&place)) {
+                return Ok(Decision::Wait);
+            }
+        }
         let done = place.ended && shard.may_hold(&place);
         return Ok(if done { Decision::Done } else { Decision::Read(Start::Resume(place)) });
     }
@@ -218,4 +233,43 @@ pub(crate) fn decide(
 pub(crate) fn compare_sequences(a: &str, b: &str) -> Ordering {
     let (a, b) = (a.trim_start_matches('0'), b.trim_start_matches('0'));
     a.len().cmp(&b.len()).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Offsets of a parent and of a child that nothing was read from, both of an earlier stream of the same name.
+    #[test]
+    fn a_child_waits_for_its_parent_in_a_stream_that_was_made_anew() {
+        let shard = |parents: &[&str], first: &str, closed| Shard {
+            parents: parents.iter().map(|parent| Arc::from(*parent)).collect(),
+            first: first.to_owned(),
+            closed,
+            hash_range: (0, u128::MAX),
+        };
+        let [parent, child] = ["shardId-000000000000", "shardId-000000000001"].map(Arc::<str>::from);
+        let ended = Place { sequence: Some("12".to_owned()), ended: true, ..Place::default() };
+        let nothing_yet = Place { first: Some("20".to_owned()), as_of: 5, ..Place::default() };
+        let stored = BTreeMap::from([(parent.clone(), ended), (child.clone(), nothing_yet.clone())]);
+        let ask = |first: [&str; 2], stored: &BTreeMap<Arc<str>, Place>| {
+            let of_child = shard(&[&parent], first[1], true);
+            let listing =
+                Listing::from([(parent.clone(), shard(&[], first[0], true)), (child.clone(), of_child.clone())]);
+            decide(&child, &of_child, &listing, Position::TrimHorizon, true, |name| Ok(stored.get(name).cloned()))
+        };
+
+        let resume = Decision::Read(Start::Resume(nothing_yet.clone()));
+        assert_eq!(ask(["10", "20"], &stored).unwrap(), resume, "the stream of the offsets");
+        assert_eq!(ask(["30", "40"], &stored).unwrap(), Decision::Wait, "the parent is another shard");
+        let mut read_again = stored.clone();
+        read_again.get_mut(&parent).unwrap().sequence = Some("35".to_owned());
+        assert_eq!(ask(["30", "40"], &read_again).unwrap(), resume, "the parent was read");
+        // That nothing was in the old child says nothing of the new one.
+        read_again.get_mut(&child).unwrap().ended = true;
+        assert!(matches!(ask(["30", "40"], &read_again).unwrap(), Decision::Read(Start::Resume(_))));
+        assert_eq!(ask(["30", "20"], &read_again).unwrap(), Decision::Done);
+        let offset = nothing_yet.to_offset();
+        assert_eq!(Place::from_offset(&offset).unwrap(), nothing_yet);
+    }
 }
