@@ -724,7 +724,7 @@ async fn targets(sink: &Sink) -> Result<Positions> {
             warn!(connector = %sink.name, topic = %missing, "there is no such topic, so nothing of it can arrive");
         }
     }
-    let ranges = sink.broker.offsets(&topics).await?;
+    let ranges = sink.broker.settled_offsets(&topics).await?;
     Ok(ranges.into_iter().filter(|(_, range)| range.end > range.start).map(|(tp, range)| (tp, range.end)).collect())
 }
 

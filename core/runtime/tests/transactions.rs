@@ -598,6 +598,34 @@ async fn a_neighbours_open_transaction_hides_no_offset() {
     assert_eq!(second.offset(&stage.connector, "pin"), Some(offset(3)));
 }
 
+/// What `--until caught-up` counts on.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_topic_ends_is_told_behind_what_was_committed() {
+    let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
+    let stage = Stage::new(&bootstrap).await;
+    let (broker, process) = (stage.broker(), stage.process(1));
+    let topics = [stage.topic.clone()];
+    let partition = TopicPartition::new(stage.topic.as_str(), 0);
+    let mut producer = process.producer(0).await.unwrap();
+    for batch in 0..20 {
+        let results = send(&mut producer, &stage.records(batch..batch + 1), &at("pin", batch as i64)).await.unwrap();
+        let (_, offset) = results[0].as_ref().expect("taken");
+        let end = broker.settled_offsets(&topics).await.unwrap()[&partition].end;
+        assert!(end > *offset, "batch {batch} lies at {offset}, and the end is told at {end}");
+    }
+
+    let neighbour = stage.stranger(&unique("neighbour"));
+    neighbour.begin_transaction().unwrap();
+    neighbour.send(BaseRecord::<str, str>::to(&stage.topic).payload("20").partition(0)).unwrap();
+    neighbour.flush(LONG).unwrap();
+    let mut asked = tokio::spawn(async move { broker.settled_offsets(&topics).await.map(|ends| ends[&partition].end) });
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut asked).await.is_err(), "it did not wait");
+    neighbour.commit_transaction(LONG).unwrap();
+    let end = asked.await.unwrap().unwrap();
+    // Each transaction has its record and its marker.
+    assert!(end > 2 * 20, "{end}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_forgets_offsets_is_refused() {
     let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };

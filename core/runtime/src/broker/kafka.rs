@@ -46,6 +46,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use self::consumer::KafkaConsumer;
 use self::context::{Connection, Context, code_of, partition_list};
+use self::offsets::{Isolation, TopicReader, wait_for_open_transactions};
 use self::producer::KafkaProducer;
 use self::settings::{Role, Settings};
 use self::transactions::KafkaTransactions;
@@ -210,18 +211,24 @@ impl Broker for KafkaBroker {
     /// watermark that other tools show.
     async fn offsets(&self, topics: &[String]) -> Result<BTreeMap<TopicPartition, OffsetRange>> {
         let wanted = topics.to_vec();
-        self.ask("list offsets", move |consumer, timeout| {
-            let known = topics_of(&consumer.fetch_metadata(None, timeout)?);
-            let partitions: Vec<TopicPartition> = wanted
-                .iter()
-                .flat_map(|topic| {
-                    let count = known.get(topic).copied().unwrap_or_default();
-                    (0..count as i32).map(move |partition| TopicPartition::new(topic.as_str(), partition))
-                })
-                .collect();
-            list_offsets(consumer, &partitions, timeout)
+        self.ask("list offsets", move |consumer, timeout| offsets_of(consumer, &wanted, timeout)).await
+    }
+
+    async fn settled_offsets(&self, topics: &[String]) -> Result<BTreeMap<TopicPartition, OffsetRange>> {
+        const DOING: &str = "list offsets";
+        let wanted = topics.to_vec();
+        let everything = TopicReader { bootstrap: self.bootstrap.clone(), settings: self.settings.clone() };
+        let committed = self.asking_client().map_err(|error| error.during(DOING))?;
+        let visible = blocking(move || {
+            let everything = everything.client(Isolation::Uncommitted)?;
+            let written = ask(&everything, true, DOING, |consumer, timeout| offsets_of(consumer, &wanted, timeout))?;
+            wait_for_open_transactions(&committed, &written, DOING)
         })
-        .await
+        .await?;
+        if let Some(partition) = visible.hidden {
+            tracing::warn!(%partition, "a transaction of somebody else stays open: what it hides is not waited for");
+        }
+        Ok(visible.ranges)
     }
 
     async fn committed(&self, group: &str, topics: &[String]) -> Result<Positions> {
@@ -357,6 +364,23 @@ fn topics_of(metadata: &rdkafka::metadata::Metadata) -> BTreeMap<String, usize> 
         .filter(|topic| !topic.name().starts_with("__") && topic.error().is_none())
         .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
         .collect()
+}
+
+/// First offset, and the one after the last that `consumer` may see, of all partitions of those topics that exist.
+fn offsets_of(
+    consumer: &BaseConsumer<Context>,
+    topics: &[String],
+    timeout: Duration,
+) -> KafkaResult<BTreeMap<TopicPartition, OffsetRange>> {
+    let known = topics_of(&consumer.fetch_metadata(None, timeout)?);
+    let partitions: Vec<TopicPartition> = topics
+        .iter()
+        .flat_map(|topic| {
+            let count = known.get(topic).copied().unwrap_or_default();
+            (0..count as i32).map(move |partition| TopicPartition::new(topic.as_str(), partition))
+        })
+        .collect();
+    list_offsets(consumer, &partitions, timeout)
 }
 
 /// First offset, and the end as a reader of committed records sees it.

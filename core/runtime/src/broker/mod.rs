@@ -42,6 +42,12 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// does not exist is left out.
     async fn offsets(&self, topics: &[String]) -> Result<BTreeMap<TopicPartition, OffsetRange>>;
 
+    /// The same, once all that was written until now can be seen: a cluster answers a commit before it shows the records. For
+    /// somebody else's transaction that stays open it waits a while, and then answers without what that hides.
+    async fn settled_offsets(&self, topics: &[String]) -> Result<BTreeMap<TopicPartition, OffsetRange>> {
+        self.offsets(topics).await
+    }
+
     /// What a group has committed.
     async fn committed(&self, group: &str, topics: &[String]) -> Result<Positions>;
 

@@ -225,7 +225,7 @@ pub(super) struct TopicReader {
 }
 
 impl TopicReader {
-    fn client(&self, isolation: Isolation) -> Result<BaseConsumer<Context>> {
+    pub(super) fn client(&self, isolation: Isolation) -> Result<BaseConsumer<Context>> {
         let mut config = self.settings.client_config(Role::Admin, &Properties::new())?;
         // Without a group's name librdkafka does not read; nothing is ever sent in it.
         config.set("client.id", "ottla-offsets").set("group.id", "ottla-offsets");
@@ -260,7 +260,12 @@ impl TopicReader {
         let Some(ranges) = self.ranges(topic, only, &doing)? else { return Ok(None) };
         let reader = self.client(isolation)?;
         if isolation == Isolation::Committed {
-            wait_for_open_transactions(&reader, &ranges, &doing)?;
+            if let Some(partition) = wait_for_open_transactions(&reader, &ranges, &doing)?.hidden {
+                return Err(Error::retriable(format!(
+                    "{doing}: a transaction of another producer is open in {partition} and hides what lies behind it; it ends \
+                     with that producer's transaction.timeout.ms at the latest"
+                )));
+            }
         }
         let starts = ranges.iter().filter_map(|(partition, range)| {
             let start = range.start.max(from);
@@ -328,24 +333,31 @@ impl TopicReader {
     }
 }
 
-/// Waits until every transaction that had begun before these ends is decided.
-fn wait_for_open_transactions(
+/// What a reader of committed records sees.
+pub(super) struct Visible {
+    /// First offset, and the one behind the last visible record, per partition.
+    pub(super) ranges: BTreeMap<TopicPartition, OffsetRange>,
+    /// A partition of which a transaction, open for longer than anybody waits, hides what was written.
+    pub(super) hidden: Option<TopicPartition>,
+}
+
+/// Waits until every transaction that had begun before these ends is decided, and for [`OPEN_TRANSACTION_MAX`] at most: a commit
+/// is answered before its records are visible, and a neighbour's transaction may stay open for much longer.
+pub(super) fn wait_for_open_transactions(
     reader: &BaseConsumer<Context>,
-    ranges: &BTreeMap<TopicPartition, OffsetRange>,
+    written: &BTreeMap<TopicPartition, OffsetRange>,
     doing: &str,
-) -> Result<()> {
-    let partitions: Vec<TopicPartition> = ranges.keys().cloned().collect();
+) -> Result<Visible> {
+    let partitions: Vec<TopicPartition> = written.keys().cloned().collect();
     let begun = Instant::now();
     loop {
-        let stable = ask(reader, true, doing, |consumer, timeout| list_offsets(consumer, &partitions, timeout))?;
-        let hidden =
-            ranges.iter().find(|(partition, range)| stable.get(*partition).is_none_or(|stable| stable.end < range.end));
-        let Some((partition, _)) = hidden else { return Ok(()) };
-        if begun.elapsed() > OPEN_TRANSACTION_MAX {
-            return Err(Error::retriable(format!(
-                "{doing}: a transaction of another producer is open in {partition} and hides what lies behind it; it ends with \
-                 that producer's transaction.timeout.ms at the latest"
-            )));
+        let ranges = ask(reader, true, doing, |consumer, timeout| list_offsets(consumer, &partitions, timeout))?;
+        let mut hidden = written
+            .iter()
+            .filter(|(partition, range)| ranges.get(*partition).is_none_or(|visible| visible.end < range.end));
+        let hidden = hidden.next().map(|(partition, _)| partition.clone());
+        if hidden.is_none() || begun.elapsed() > OPEN_TRANSACTION_MAX {
+            return Ok(Visible { ranges, hidden });
         }
         std::thread::sleep(Duration::from_millis(50));
     }
