@@ -24,6 +24,11 @@ impl Headers {
         Self::default()
     }
 
+    /// No headers, with room for so many.
+    pub fn with_capacity(headers: usize) -> Self {
+        Self(Vec::with_capacity(headers))
+    }
+
     /// Appends a header; one of the same name stays.
     pub fn add(&mut self, key: impl Into<String>, value: impl Into<Value>) {
         self.0.push(Header { key: key.into(), value: value.into(), schema: None });
@@ -66,6 +71,15 @@ impl<'a> IntoIterator for &'a Headers {
 
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+impl IntoIterator for Headers {
+    type Item = Header;
+    type IntoIter = std::vec::IntoIter<Header>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 
