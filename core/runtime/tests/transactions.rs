@@ -459,6 +459,32 @@ async fn an_answer_that_got_lost_neither_loses_nor_doubles() {
     }
 }
 
+/// As a broker does that is killed between the answer to a commit and its markers, and started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_the_cluster_takes_back_is_written_again() {
+    let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
+    let stage = Stage::new(&bootstrap).await;
+    let proxy = FaultProxy::start(&bootstrap).await;
+    let broker = stage.broker_at(&proxy.address());
+    let mut spec = stage.spec(1);
+    spec.settings.set("transaction.timeout.ms", "3000");
+    let process = stage.process_of(&broker, spec);
+    let mut producer = process.producer(0).await.unwrap();
+    let mut sent = 0;
+    for fault in [None, Some(Fault::AbortInstead), Some(Fault::LoseRequests), None] {
+        let before = proxy.struck();
+        if let Some(fault) = fault {
+            proxy.fault(END_TXN, fault);
+        }
+        send_all(&mut producer, &stage.records(sent..sent + 3), &at("pin", sent as i64 + 3)).await;
+        sent += 3;
+        assert_eq!(proxy.struck() > before, fault.is_some(), "{fault:?}");
+        let missing = 3 * usize::from(fault == Some(Fault::AbortInstead));
+        assert_eq!(stage.values().await, numbers(0..sent - missing), "after {fault:?}");
+    }
+    assert_eq!(process.offset(&stage.connector, "pin"), Some(offset(sent as i64)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_also_settled_by_the_next_process() {
     let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };

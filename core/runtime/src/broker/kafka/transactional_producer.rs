@@ -10,6 +10,12 @@
 //!
 //! The same is done, quietly, after a commit that succeeded while connections failed: librdkafka had to ask twice, and the first
 //! question may still arrive.
+//!
+//! Even the answer that a transaction is committed is not the last word. Its markers are written after that answer, and a broker
+//! that is killed in between and starts again may forget them: Kafka 4.3's coordinator takes partitions that have no leader at
+//! that moment for deleted ones and calls the transaction complete. The next producer's initialisation, or the next abort, then
+//! takes the records away. So the last transaction is kept until the one after it is committed; whenever a producer had to be
+//! replaced in between, its last record is looked for as well, and if it is gone, the transaction is written once more.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -46,6 +52,10 @@ pub(super) struct TransactionalProducer {
     open: bool,
     /// A commit was asked for, and nobody knows what became of it.
     doubt: Option<Transaction>,
+    /// The last one that was committed, as the cluster said.
+    last: Option<Transaction>,
+    /// The producer was thrown away since then.
+    last_in_doubt: bool,
     /// Topics whose last requests were too large for them: their records are sent one by one, until a batch succeeds.
     alone: BTreeSet<Arc<str>>,
 }
@@ -64,6 +74,11 @@ struct Transaction {
 impl Transaction {
     fn is_of(&self, records: &[ProducerRecord], offsets: &SourceOffsets) -> bool {
         self.records == records.len() && self.offsets == *offsets && are_same(&self.batch[..self.records], records)
+    }
+
+    /// Where its last record lies.
+    fn last_place(&self) -> Option<(TopicPartition, i64)> {
+        self.place(self.batch.len().checked_sub(1)?)
     }
 
     /// Where the record at this index lies.
@@ -92,12 +107,22 @@ enum Written {
 
 impl TransactionalProducer {
     pub(super) fn new(shared: Arc<KafkaTransactions>, task: usize, initialised: Initialised) -> Self {
-        Self { shared, task, current: Some(initialised), open: false, doubt: None, alone: BTreeSet::new() }
+        Self {
+            shared,
+            task,
+            current: Some(initialised),
+            open: false,
+            doubt: None,
+            last: None,
+            last_in_doubt: false,
+            alone: BTreeSet::new(),
+        }
     }
 
     /// Throws the producer away. The broker aborts what it had begun when the next one is initialised.
     fn discard(&mut self) {
         self.open = false;
+        self.last_in_doubt = true;
         if let Some(current) = self.current.take() {
             drop_later(current.client);
         }
@@ -125,20 +150,55 @@ impl TransactionalProducer {
             // Also where the last call was dropped half-way.
             self.discard();
         }
-        let Some(doubt) = &self.doubt else { return Ok(None) };
-        let Some((partition, offset)) = doubt.batch.len().checked_sub(1).and_then(|last| doubt.place(last)) else {
-            self.doubt = None;
-            return Ok(None);
-        };
-        self.current().await?;
-        let committed = self.shared.is_committed(&partition, offset).await?;
-        let Some(transaction) = self.doubt.take() else { return Ok(None) };
-        tracing::warn!(committed, at = %partition, offset, "found out what became of the last transaction");
-        if !committed {
-            return Ok(None);
+        if let Some((partition, offset)) = self.doubt.as_ref().and_then(Transaction::last_place) {
+            self.current().await?;
+            let committed = self.shared.is_committed(&partition, offset).await?;
+            tracing::warn!(committed, at = %partition, offset, "found out what became of the last transaction");
+            // If it is, its markers have ended the one before as well, where that was still open.
+            if committed && let Some(transaction) = self.doubt.take() {
+                self.take_up(&transaction);
+                let places = transaction.is_of(records, offsets).then(|| transaction.places());
+                self.keep(transaction);
+                return Ok(places);
+            }
         }
-        self.take_up(&transaction);
-        Ok(transaction.is_of(records, offsets).then(|| transaction.places()))
+        self.doubt = None;
+        self.restore_last().await?;
+        Ok(None)
+    }
+
+    /// Writes the last transaction once more if the cluster has lost it after all. Only the end of a producer can do that.
+    async fn restore_last(&mut self) -> Result<()> {
+        if !self.last_in_doubt {
+            return Ok(());
+        }
+        let Some((partition, offset)) = self.last.as_ref().and_then(Transaction::last_place) else { return Ok(()) };
+        self.current().await?;
+        if self.shared.is_committed(&partition, offset).await? {
+            self.last_in_doubt = false;
+            return Ok(());
+        }
+        let Some(lost) = self.last.take() else { return Ok(()) };
+        tracing::warn!(at = %partition, offset, records = lost.records, "the cluster has lost a transaction that it had called \
+            committed; it is written once more");
+        let outcome = self.attempt(&lost.batch[..lost.records], &lost.offsets).await;
+        let refused = |results: &Vec<Result<_>>| results.iter().any(Result::is_err);
+        if outcome.as_ref().is_ok_and(|results| !refused(results)) {
+            return Ok(());
+        }
+        self.discard();
+        self.last = Some(lost);
+        outcome.and(Err(Error::fatal(format!(
+            "produce: the cluster has lost a transaction that it had called committed ({partition}, offset {offset}), and now \
+             refuses its records"
+        ))))
+    }
+
+    /// Keeps what was committed last. Without an offset it could not be told from what a topic has removed in the meantime; the
+    /// offsets' topic keeps the last record of each key.
+    fn keep(&mut self, transaction: Transaction) {
+        self.last_in_doubt = self.current.is_none();
+        self.last = (!transaction.offsets.is_empty()).then_some(transaction);
     }
 
     /// Makes committed offsets known to the connector's tasks.
@@ -266,7 +326,9 @@ impl TransactionalProducer {
         if offsets_outside_of_transactions() {
             self.write_offsets_outside(&transaction.offsets)?;
         }
-        Ok(transaction.places())
+        let places = transaction.places();
+        self.keep(transaction);
+        Ok(places)
     }
 
     /// One try at a batch, from its first record to the answer to its commit.
