@@ -1,7 +1,8 @@
 //! JSON text, bare or in an envelope with its schema: `{"schema":{..},"payload":..}`.
 //!
 //! Bare text (`schemas.enable=false`) is checked and compacted in one walk and goes on as text; a tree is made when somebody
-//! looks inside. Text that nobody touched is written as the slice that came in.
+//! looks inside, and at once where the record before was looked into. Text that nobody touched is written as the slice that
+//! came in.
 //!
 //! An envelope is cut in two without a tree. Its schema is the same text for nearly every record, so it is parsed once and
 //! found by its text afterwards; on the way out a schema's text is made once and found by the schema's address.
@@ -167,6 +168,15 @@ impl Converter for JsonConverter {
             *unpoisoned(&self.last_envelope) = Some((beginning, schema.clone()));
         }
         self.read_payload(schema, json::parse(&text[payload])?)
+    }
+
+    fn to_connect_decoded(&self, topic: &str, bytes: Option<&Bytes>) -> Result<Payload> {
+        // What is wrong with a text is for the other way to say.
+        let value = match bytes {
+            Some(bytes) if !self.config.schemas_enable => json::parse_below(bytes, 0),
+            _ => None,
+        };
+        value.map_or_else(|| self.to_connect(topic, bytes), |value| Ok(Payload::schemaless(value)))
     }
 
     fn from_connect(&self, _topic: &str, payload: &Payload) -> Result<Option<Bytes>> {

@@ -205,6 +205,19 @@ proptest! {
     }
 
     #[test]
+    fn decoded_at_once_is_decoded_later(
+        text in prop_oneof![document().prop_map(String::into_bytes), soup(), damaged()],
+        schemas_enable in any::<bool>(),
+    ) {
+        let converter = JsonConverter::new(JsonConverterConfig { schemas_enable, ..Default::default() });
+        let bytes = Bytes::from(text);
+        let later = converter.to_connect("t", Some(&bytes)).and_then(Payload::into_data);
+        let at_once = converter.to_connect_decoded("t", Some(&bytes)).and_then(Payload::into_data);
+        let said = |outcome: Result<_>| outcome.map_err(|error| (error.kind(), error.to_string()));
+        prop_assert_eq!(said(at_once), said(later));
+    }
+
+    #[test]
     fn schemaless_data_survives_the_envelope(text in document()) {
         let converter = JsonConverter::new(JsonConverterConfig::default());
         let envelope = Bytes::from(format!("{{\"payload\" : {text}, \"schema\":null}}"));
