@@ -43,8 +43,12 @@ use shards::{Decision, Listing, Place, Shard, ShardKey, Start, compare_sequences
 
 /// How many polling reads of a task are under way at once. An answer may take 10 MB.
 const READS_MAX: usize = 8;
+/// The same where the Kinesis is in this process: no network to wait for, so one read while another's records are taken over.
+const READS_IN_PROCESS_MAX: usize = 2;
 /// Bytes that have arrived and were not returned, above which no further read is begun.
 const PENDING_MAX: usize = 16 * 1024 * 1024;
+/// What a record takes in memory beside its data, about: its headers, its place, and themselves.
+const RECORD_OVERHEAD: usize = 1024;
 /// How old a list of shards gets where nothing asks for a new one.
 const LISTING_AGE_MAX: Duration = Duration::from_secs(30);
 /// How often is looked whether a shard's parents are durable.
@@ -54,6 +58,8 @@ const FAILURE_PATIENCE: Duration = Duration::from_secs(10);
 /// How far the clocks of this machine and of Kinesis may differ. A restart after `LATEST` and before the first record begins
 /// so much earlier.
 const CLOCK_DIFFERENCE_MAX: i64 = 10_000;
+/// As many headers as a record gets at most.
+const HEADERS_MAX: usize = 6;
 /// After so long without a record a shard's place is stored again, so that being idle never looks like a gap.
 const IDLE_PLACE_AGE_MAX: i64 = 600_000;
 /// How long an idle task waits before it looks around.
@@ -496,6 +502,10 @@ impl Running {
         if accepted { Ok(true) } else { Err(gap(key, place, &why)) }
     }
 
+    fn reads_max(&self) -> usize {
+        if self.config.connection.is_embedded() { READS_IN_PROCESS_MAX } else { READS_MAX }
+    }
+
     /// Begins the reads and the lists that are due.
     fn begin_reads(&mut self) {
         let now = Instant::now();
@@ -514,12 +524,13 @@ impl Running {
         if self.bytes >= PENDING_MAX {
             return;
         }
+        let reads_max = self.reads_max();
         let mut due: Vec<_> = self.readers.iter_mut().filter(|(_, reader)| reader.feed.is_some()).collect();
         // The one that has waited longest first, so that all get their turn.
         due.sort_by_key(|(_, reader)| reader.pace.due());
         for (key, reader) in due {
             let polling = matches!(reader.feed, Some(Feed::Polling(_)));
-            if reader.pace.due() > now || (polling && self.reads >= READS_MAX) {
+            if reader.pace.due() > now || (polling && self.reads >= reads_max) {
                 break;
             }
             let Some(mut feed) = reader.feed.take() else { continue };
@@ -632,7 +643,7 @@ impl Running {
             _ => reader.pace.succeeded(fetched.began, bytes, more),
         }
         reader.caught_up = (fetched.behind == Some(0)).then_some(fetched.began);
-        self.bytes += bytes;
+        self.bytes += bytes + fetched.records.len() * RECORD_OVERHEAD;
         // Everything older than this has been read. An empty answer far from the end moves it on as well.
         let read_until = fetched.behind.map_or(reader.place.as_of, |behind| now - behind);
         let count = fetched.records.len();
@@ -710,7 +721,7 @@ impl Running {
         let now = Instant::now();
         let reads = self.readers.values().filter(|reader| reader.feed.is_some()).map(|reader| reader.pace.due());
         let lists = self.streams.values().filter(|stream| !stream.being_listed).map(|stream| stream.listing_pace.due());
-        let reads = if self.reads >= READS_MAX { None } else { reads.min() };
+        let reads = if self.reads >= self.reads_max() { None } else { reads.min() };
         let wake = reads.into_iter().chain(lists.filter(|due| *due > now)).chain([self.next_look]).min();
         wake.unwrap_or(now).min(now + IDLE_LOOK)
     }
@@ -797,6 +808,7 @@ fn make(
 ) -> Record {
     let mut record = Record::new(topic.clone(), Value::Bytes(data));
     record.timestamp = Some(arrived);
+    record.headers = Headers::with_capacity(HEADERS_MAX);
     record.headers.add("kinesis.partition.key", partition_key.as_str());
     record.headers.add("kinesis.sequence.number", sequence);
     if let Some(sub) = sub {

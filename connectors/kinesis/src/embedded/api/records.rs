@@ -1,7 +1,10 @@
 //! Actions on records: putting them, finding a place, reading on from it.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -10,12 +13,12 @@ use super::super::faults::Fault;
 use super::super::iterator::ShardIterator;
 use super::super::limits::{GET_BYTES_MAX, GET_RECORDS_MAX, PARTITION_KEY_MAX, PUT_BYTES_MAX, PUT_RECORDS_MAX};
 use super::super::sequence::SequenceNumber;
-use super::super::storage::{Working, encode_record};
+use super::super::storage::{Stretch, Working, encode_record};
 use super::super::stream::{HashKey, Shard, Stream};
-use super::super::wire::{ApiError, Reply, blob, milliseconds};
+use super::super::wire::{ApiError, Reply, blob, milliseconds, seconds};
 use super::{
     ACCOUNT, ApiResult, Call, bounded, children_json, expired_iterator, find_shard, find_stream, named_stream,
-    record_json, refuse_dry_run, required,
+    refuse_dry_run, required,
 };
 
 /// A record that has been checked, ready to be stored.
@@ -315,10 +318,10 @@ pub(super) struct GetRecords {
     dry_run: Option<bool>,
 }
 
+/// What an answer says behind its records.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct GetRecordsAnswer {
-    records: Vec<serde_json::Value>,
+struct AfterRecords {
     #[serde(skip_serializing_if = "Option::is_none")]
     next_shard_iterator: Option<String>,
     millis_behind_latest: u64,
@@ -361,14 +364,92 @@ pub(super) async fn get_records(kinesis: &Arc<EmbeddedKinesis>, _: Call, input: 
         // The shard was looked at before its records, so closed means that all of them were there to be read.
         let at_end = !shard.is_open() && stretch.following_ms.is_none();
         let next = ShardIterator { index, issued_ms: now_ms, ..place };
-        let answer = GetRecordsAnswer {
-            records: stretch.records.iter().map(|record| record_json(&shard, record)).collect(),
+        let after = AfterRecords {
             next_shard_iterator: (!at_end).then(|| this.tokens.iterator(next)),
             // Behind by at least one millisecond where there is more: 0 says that the tip was reached.
             millis_behind_latest: stretch.following_ms.map_or(0, |ms| now_ms.saturating_sub(ms).max(1)),
             child_shards: at_end.then(|| children_json(&stream, &shard)),
         };
-        serde_json::to_vec(&answer).map_err(|error| ApiError::internal(error.to_string()))
+        answer_of_records(&shard, &stretch, &after).map_err(|error| ApiError::internal(error.to_string()))
     });
     Ok(Reply::Written(read.await.map_err(|error| ApiError::internal(error.to_string()))??))
+}
+
+/// What stands around the data and the partition key of a record, about.
+const RECORD_OVERHEAD: usize = 180;
+
+/// The answer, written as it goes: answers of ten thousand records are what a stream is read in, and a tree of each record would
+/// cost more than all the rest.
+fn answer_of_records(shard: &Shard, stretch: &Stretch, after: &AfterRecords) -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(stretch.bytes / 3 * 4 + stretch.records.len() * RECORD_OVERHEAD + 512);
+    out.extend_from_slice(b"{\"Records\":[");
+    for (at, record) in stretch.records.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write!(out, r#"{{"SequenceNumber":"{}""#, shard.sequence_number(record.index, record.arrived_ms))?;
+        out.extend_from_slice(br#","ApproximateArrivalTimestamp":"#);
+        serde_json::to_writer(&mut out, &seconds(record.arrived_ms))?;
+        out.extend_from_slice(br#","Data":""#);
+        let begin = out.len();
+        out.resize(begin + record.data.len().div_ceil(3) * 4, 0);
+        BASE64_STANDARD.encode_slice(&record.data, &mut out[begin..]).map_err(std::io::Error::other)?;
+        out.extend_from_slice(br#"","PartitionKey":"#);
+        serde_json::to_writer(&mut out, &record.partition_key)?;
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"],");
+    // The rest is an object that is never empty, and goes on here behind its bracket.
+    let begin = out.len();
+    serde_json::to_writer(&mut out, after)?;
+    out.remove(begin);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::super::storage::StoredRecord;
+    use super::super::record_json;
+    use super::*;
+
+    #[test]
+    fn records_are_written_as_their_trees_are() {
+        let shard = Shard {
+            number: 1,
+            parent: None,
+            adjacent_parent: None,
+            range: (HashKey::of("k"), HashKey::of("k")),
+            epoch: 1_700_000_000,
+            created_ms: 1_700_000_000_000,
+            closed: None,
+            tail: Arc::default(),
+        };
+        let keys = ["k", "\"quoted\" \\ and\nbroken", "é\u{1f600}", "\u{1}"];
+        let records = keys.iter().zip(1..).map(|(key, index)| StoredRecord {
+            index,
+            arrived_ms: 1_700_000_000_000 + index * 7,
+            partition_key: (*key).to_owned(),
+            data: Bytes::from((0..index as u8 * 5).collect::<Vec<_>>()),
+        });
+        let stretch = Stretch { records: records.collect(), bytes: 60, following_ms: None };
+        for (next, children) in [(Some("AAAA".to_owned()), None), (None, Some(json!([{"ShardId": "shardId-1"}])))] {
+            let after = AfterRecords {
+                next_shard_iterator: next.clone(),
+                millis_behind_latest: 5,
+                child_shards: children.clone(),
+            };
+            let written = answer_of_records(&shard, &stretch, &after).unwrap();
+            let trees: Vec<_> = stretch.records.iter().map(|record| record_json(&shard, record)).collect();
+            let mut expected = json!({"Records": trees, "MillisBehindLatest": 5});
+            if let Some(next) = next {
+                expected["NextShardIterator"] = next.into();
+            }
+            if let Some(children) = children {
+                expected["ChildShards"] = children;
+            }
+            assert_eq!(serde_json::from_slice::<serde_json::Value>(&written).unwrap(), expected);
+        }
+    }
 }

@@ -138,8 +138,10 @@ pub(super) fn decode(key: &BatchKey, value: Bytes) -> Result<Vec<RawRecord>> {
     for offset in key.base..key.end() {
         let timestamp = i64::from_be_bytes(reader.take(8)?.as_ref().try_into().expect("eight bytes were taken"));
         let (key, value) = (reader.bytes()?, reader.bytes()?);
-        let mut headers = Vec::new();
-        for _ in 0..reader.varint()? {
+        let count = reader.varint()?;
+        // Room for as many as there usually are: a damaged number must not ask for all the memory there is.
+        let mut headers = Vec::with_capacity(count.min(8) as usize);
+        for _ in 0..count {
             let name = reader.bytes()?.ok_or_else(|| damaged("a header has no name"))?;
             let name = String::from_utf8(name.into()).map_err(|_| damaged("a header's name is not text"))?;
             headers.push((name, reader.bytes()?));
