@@ -254,57 +254,36 @@ impl TopicReader {
         only: Option<i32>,
         from: i64,
         isolation: Isolation,
-        mut visit: impl FnMut(&BorrowedMessage<'_>),
+        visit: impl FnMut(&BorrowedMessage<'_>),
     ) -> Result<Option<BTreeMap<TopicPartition, OffsetRange>>> {
         let doing = format!("read topic '{topic}'");
         let Some(ranges) = self.ranges(topic, only, &doing)? else { return Ok(None) };
         let reader = self.client(isolation)?;
-        if isolation == Isolation::Committed {
-            if let Some(partition) = wait_for_open_transactions(&reader, &ranges, &doing)?.hidden {
-                return Err(Error::retriable(format!(
-                    "{doing}: a transaction of another producer is open in {partition} and hides what lies behind it; it ends \
-                     with that producer's transaction.timeout.ms at the latest"
-                )));
-            }
+        if isolation == Isolation::Committed
+            && let Some(partition) = wait_for_open_transactions(&reader, &ranges, &doing)?.hidden
+        {
+            return Err(hidden_in(&partition).during(doing));
         }
-        let starts = ranges.iter().filter_map(|(partition, range)| {
-            let start = range.start.max(from);
-            (start < range.end).then_some((partition, Offset::Offset(start)))
-        });
-        let mut left: Vec<i32> = Vec::new();
-        let list = partition_list(starts.inspect(|(partition, _)| left.push(partition.partition)));
-        let connection = reader.context().connection.clone();
-        let failure = |error: &KafkaError| connection.failure(&doing, error);
-        reader.assign(&list).map_err(|error| failure(&error))?;
-        let mut last_progress = Instant::now();
-        while !left.is_empty() {
-            match reader.poll(Duration::from_millis(100)) {
-                Some(Ok(message)) => {
-                    last_progress = Instant::now();
-                    visit(&message);
-                }
-                // The end as this reader sees it, which lies at or behind the one that was asked for.
-                Some(Err(KafkaError::PartitionEOF(number))) => {
-                    last_progress = Instant::now();
-                    left.retain(|partition| *partition != number);
-                }
-                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed))) => {}
-                Some(Err(error)) if !failure(&error).is_retriable() => return Err(failure(&error)),
-                _ if last_progress.elapsed() > PATIENCE => {
-                    return Err(failure(&KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)));
-                }
-                _ => {}
-            }
-        }
+        visit_ranges(&reader, &ranges, from, &doing, visit)?;
         Ok(Some(ranges))
     }
 
-    /// True where a committed transaction wrote the record at this place; its outcome must be decided.
-    pub(super) fn is_committed(&self, place: &TopicPartition, offset: i64) -> Result<bool> {
+    /// Whether a committed transaction wrote the record at this place; nothing where an open one hides it for too long.
+    pub(super) fn is_committed(&self, place: &TopicPartition, offset: i64) -> Result<Option<bool>> {
+        let doing = format!("read {place}");
+        let reader = self.client(Isolation::Committed)?;
+        let record = BTreeMap::from([(place.clone(), OffsetRange { start: offset, end: offset + 1 })]);
+        let Visible { ranges, hidden } = wait_for_open_transactions(&reader, &record, &doing)?;
+        if hidden.is_some() {
+            return Ok(None);
+        }
+        // What a topic has removed in the meantime was there.
+        if ranges.get(place).is_some_and(|range| range.start > offset) {
+            return Ok(Some(true));
+        }
         let mut found = false;
-        let visit = |message: &BorrowedMessage<'_>| found |= message.offset() == offset;
-        self.read(&place.topic, Some(place.partition), offset, Isolation::Committed, visit)?;
-        Ok(found)
+        visit_ranges(&reader, &record, offset, &doing, |message| found |= message.offset() == offset)?;
+        Ok(Some(found))
     }
 
     /// First offset, and the one after the last that was written, per partition.
@@ -331,6 +310,54 @@ impl TopicReader {
             list_offsets(consumer, &partitions, timeout).map(Some)
         })
     }
+}
+
+/// Visits the records of these ranges from one place on, and what `reader` sees behind them.
+fn visit_ranges(
+    reader: &BaseConsumer<Context>,
+    ranges: &BTreeMap<TopicPartition, OffsetRange>,
+    from: i64,
+    doing: &str,
+    mut visit: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<()> {
+    let starts = ranges.iter().filter_map(|(partition, range)| {
+        let start = range.start.max(from);
+        (start < range.end).then_some((partition, Offset::Offset(start)))
+    });
+    let mut left: Vec<i32> = Vec::new();
+    let list = partition_list(starts.inspect(|(partition, _)| left.push(partition.partition)));
+    let connection = reader.context().connection.clone();
+    let failure = |error: &KafkaError| connection.failure(doing, error);
+    reader.assign(&list).map_err(|error| failure(&error))?;
+    let mut last_progress = Instant::now();
+    while !left.is_empty() {
+        match reader.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                last_progress = Instant::now();
+                visit(&message);
+            }
+            // The end as this reader sees it, which lies at or behind the one that was asked for.
+            Some(Err(KafkaError::PartitionEOF(number))) => {
+                last_progress = Instant::now();
+                left.retain(|partition| *partition != number);
+            }
+            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::GroupAuthorizationFailed))) => {}
+            Some(Err(error)) if !failure(&error).is_retriable() => return Err(failure(&error)),
+            _ if last_progress.elapsed() > PATIENCE => {
+                return Err(failure(&KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// An error that says what hides the records of a partition, and for how long.
+pub(super) fn hidden_in(partition: &TopicPartition) -> Error {
+    Error::retriable(format!(
+        "a transaction of another producer is open in {partition} and hides what lies behind it; it ends with that producer's \
+         transaction.timeout.ms at the latest"
+    ))
 }
 
 /// What a reader of committed records sees.

@@ -13,9 +13,10 @@
 //!
 //! Even the answer that a transaction is committed is not the last word. Its markers are written after that answer, and a broker
 //! that is killed in between and starts again may forget them: Kafka 4.3's coordinator takes partitions that have no leader at
-//! that moment for deleted ones and calls the transaction complete. The next producer's initialisation, or the next abort, then
-//! takes the records away. So the last transaction is kept until the one after it is committed; whenever a producer had to be
-//! replaced in between, its last record is looked for as well, and if it is gone, the transaction is written once more.
+//! that moment for deleted ones and calls the transaction complete. In the partitions it stays open then, until the next marker
+//! of this producer, and if that is an abort, the records are gone. So the last transaction is kept until the one after it is
+//! committed; whenever a producer had to be replaced in between, its last record is looked for as well. If it stays hidden, an
+//! aborted transaction over the same partitions ends what is open there. If it is gone, the transaction is written once more.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _};
 
 use super::blocking;
-use super::offsets::Place;
+use super::offsets::{Place, hidden_in};
 use super::producer::{
     Batch, Client, QUEUE_PAUSE, REPORT_PAUSE, Report, are_same, drop_later, failures, is_of_this_record, is_too_large,
     text_of,
@@ -51,9 +52,9 @@ pub(super) struct TransactionalProducer {
     /// A transaction was begun with it and has not ended.
     open: bool,
     /// A commit was asked for, and nobody knows what became of it.
-    doubt: Option<Transaction>,
+    doubt: Option<Arc<Transaction>>,
     /// The last one that was committed, as the cluster said.
-    last: Option<Transaction>,
+    last: Option<Arc<Transaction>>,
     /// The producer was thrown away since then.
     last_in_doubt: bool,
     /// Topics whose last requests were too large for them: their records are sent one by one, until a batch succeeds.
@@ -74,6 +75,15 @@ struct Transaction {
 impl Transaction {
     fn is_of(&self, records: &[ProducerRecord], offsets: &SourceOffsets) -> bool {
         self.records == records.len() && self.offsets == *offsets && are_same(&self.batch[..self.records], records)
+    }
+
+    /// The caller's records, each to the partition that it went to.
+    fn pinned(&self) -> Vec<ProducerRecord> {
+        let pin = |(index, record): (usize, &ProducerRecord)| {
+            let partition = self.place(index).map(|(at, _)| at.partition).or(record.partition);
+            ProducerRecord { partition, ..record.clone() }
+        };
+        self.batch[..self.records].iter().enumerate().map(pin).collect()
     }
 
     /// Where its last record lies.
@@ -150,19 +160,17 @@ impl TransactionalProducer {
             // Also where the last call was dropped half-way.
             self.discard();
         }
-        if let Some((partition, offset)) = self.doubt.as_ref().and_then(Transaction::last_place) {
-            self.current().await?;
-            let committed = self.shared.is_committed(&partition, offset).await?;
-            tracing::warn!(committed, at = %partition, offset, "found out what became of the last transaction");
-            // If it is, its markers have ended the one before as well, where that was still open.
-            if committed && let Some(transaction) = self.doubt.take() {
-                self.take_up(&transaction);
-                let places = transaction.is_of(records, offsets).then(|| transaction.places());
-                self.keep(transaction);
+        if let Some(doubt) = self.doubt.clone() {
+            // If it is committed, its markers have ended the one before as well, where that was still open.
+            if self.is_committed(&doubt).await? {
+                self.doubt = None;
+                self.take_up(&doubt);
+                let places = doubt.is_of(records, offsets).then(|| doubt.places());
+                self.keep(doubt);
                 return Ok(places);
             }
+            self.doubt = None;
         }
-        self.doubt = None;
         self.restore_last().await?;
         Ok(None)
     }
@@ -172,31 +180,47 @@ impl TransactionalProducer {
         if !self.last_in_doubt {
             return Ok(());
         }
-        let Some((partition, offset)) = self.last.as_ref().and_then(Transaction::last_place) else { return Ok(()) };
-        self.current().await?;
-        if self.shared.is_committed(&partition, offset).await? {
+        let Some(last) = self.last.clone() else { return Ok(()) };
+        if self.is_committed(&last).await? {
             self.last_in_doubt = false;
             return Ok(());
         }
-        let Some(lost) = self.last.take() else { return Ok(()) };
-        tracing::warn!(at = %partition, offset, records = lost.records, "the cluster has lost a transaction that it had called \
-            committed; it is written once more");
-        let outcome = self.attempt(&lost.batch[..lost.records], &lost.offsets).await;
-        let refused = |results: &Vec<Result<_>>| results.iter().any(Result::is_err);
-        if outcome.as_ref().is_ok_and(|results| !refused(results)) {
-            return Ok(());
+        tracing::warn!(
+            records = last.records,
+            "the cluster has lost a transaction that it had called committed; it is written \
+            once more"
+        );
+        let results = self.attempt(&last.pinned(), &last.offsets).await.inspect_err(|_| self.discard())?;
+        let Some(refusal) = results.into_iter().find_map(Result::err) else { return Ok(()) };
+        Err(refusal
+            .of_kind(ErrorKind::Fatal)
+            .during("the cluster has lost a transaction that it had called committed, and now refuses its records"))
+    }
+
+    /// Finds out whether a transaction of an earlier producer was committed.
+    async fn is_committed(&mut self, transaction: &Transaction) -> Result<bool> {
+        let Some((partition, offset)) = transaction.last_place() else { return Ok(false) };
+        self.current().await?;
+        let mut committed = self.shared.is_committed(&partition, offset).await?;
+        if committed.is_none() {
+            // It may be hidden by itself: the cluster thinks that it has ended, and its partitions never heard of that.
+            tracing::warn!(at = %partition, offset, "a transaction stays open: one that is aborted ends it, if it is ours");
+            let written = self.write(&transaction.pinned(), &transaction.offsets).await;
+            if let Written::Whole(_) = written.inspect_err(|_| self.discard())? {
+                let aborted = self.end("abort", |client, timeout| client.abort_transaction(timeout)).await;
+                aborted.inspect_err(|_| self.discard())?;
+            }
+            committed = self.shared.is_committed(&partition, offset).await?;
         }
-        self.discard();
-        self.last = Some(lost);
-        outcome.and(Err(Error::fatal(format!(
-            "produce: the cluster has lost a transaction that it had called committed ({partition}, offset {offset}), and now \
-             refuses its records"
-        ))))
+        let committed =
+            committed.ok_or_else(|| hidden_in(&partition).during("find out what became of a transaction"))?;
+        tracing::info!(committed, at = %partition, offset, "found out what became of the last transaction");
+        Ok(committed)
     }
 
     /// Keeps what was committed last. Without an offset it could not be told from what a topic has removed in the meantime; the
     /// offsets' topic keeps the last record of each key.
-    fn keep(&mut self, transaction: Transaction) {
+    fn keep(&mut self, transaction: Arc<Transaction>) {
         self.last_in_doubt = self.current.is_none();
         self.last = (!transaction.offsets.is_empty()).then_some(transaction);
     }
@@ -312,9 +336,10 @@ impl TransactionalProducer {
     /// Commits what was written.
     async fn commit(&mut self, transaction: Transaction) -> Result<Vec<Result<(TopicPartition, i64)>>> {
         // From here on, until an answer says otherwise, nobody knows.
-        self.doubt = Some(transaction);
+        let transaction = Arc::new(transaction);
+        self.doubt = Some(Arc::clone(&transaction));
         self.end("commit", |client, timeout| client.commit_transaction(timeout)).await?;
-        let Some(transaction) = self.doubt.take() else { return Ok(Vec::new()) };
+        self.doubt = None;
         self.take_up(&transaction);
         if self.current.as_ref().is_some_and(|current| current.connection.take_disturbance()) {
             tracing::debug!("connections failed during a commit: the next transaction gets a producer of its own");

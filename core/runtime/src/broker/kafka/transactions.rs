@@ -333,8 +333,8 @@ impl KafkaTransactions {
         .await
     }
 
-    /// Whether the record at this place was written by a committed transaction. It must be decided already.
-    pub(super) async fn is_committed(self: &Arc<Self>, place: &TopicPartition, offset: i64) -> Result<bool> {
+    /// Whether the record at this place was written by a committed transaction; nothing where an open one hides it for long.
+    pub(super) async fn is_committed(self: &Arc<Self>, place: &TopicPartition, offset: i64) -> Result<Option<bool>> {
         let (shared, place) = (Arc::clone(self), place.clone());
         blocking(move || shared.reader.is_committed(&place, offset)).await
     }
