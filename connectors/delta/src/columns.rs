@@ -121,6 +121,22 @@ impl Columns {
         Ok(())
     }
 
+    /// True where no column has a type that a table can have: no row has a field with a value.
+    pub(crate) fn is_hollow(&self) -> bool {
+        self.root.columns.iter().all(|column| column.data_type().to_delta().is_none())
+    }
+
+    /// Takes the last row away.
+    pub(crate) fn take_back(&mut self) {
+        self.rows = self.rows.saturating_sub(1);
+        self.root.truncate(self.rows);
+    }
+
+    /// Bytes that the rows take in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.root.memory()
+    }
+
     /// Hands out the rows; the columns stay, with their types, and are fixed where `fix` says so.
     pub(crate) fn finish(&mut self, fix: bool) -> Result<RecordBatch> {
         let (fields, arrays) = self.root.finish();
@@ -273,7 +289,8 @@ struct Column {
     nullable: bool,
     /// The table has it: its type stays.
     fixed: bool,
-    /// Holds an integer that a double could not hold.
+    /// Has held an integer that a double could not hold. Such a value may be in rows that were handed out and are in no table
+    /// yet, so this stays as long as the column does.
     beyond_double: bool,
 }
 
@@ -393,6 +410,10 @@ impl Fieldset {
                 column.append(&Value::Null);
             }
         }
+    }
+
+    fn memory(&self) -> usize {
+        self.columns.iter().map(Column::memory).sum()
     }
 
     fn append_nulls(&mut self) {
@@ -594,6 +615,29 @@ impl Column {
             Values::Timestamp(builder) => builder.len(),
             Values::Decimal { builder, .. } => builder.len(),
             Values::Array { nulls, .. } | Values::Map { nulls, .. } | Values::Struct { nulls, .. } => nulls.len(),
+        }
+    }
+
+    /// Bytes of the buffers as they are reserved; what knows which values are null is an eighth of a byte each, and left out.
+    fn memory(&self) -> usize {
+        match &self.values {
+            Values::Unknown(_) => 0,
+            Values::Boolean(builder) => builder.len() / 8,
+            Values::Byte(builder) => builder.memory(),
+            Values::Short(builder) => builder.memory(),
+            Values::Integer(builder) => builder.memory(),
+            Values::Long(builder) => builder.memory(),
+            Values::Float(builder) => builder.memory(),
+            Values::Double(builder) => builder.memory(),
+            Values::Date(builder) => builder.memory(),
+            Values::Timestamp(builder) => builder.memory(),
+            Values::Decimal { builder, .. } => builder.memory(),
+            Values::String(builder) | Values::Binary(builder) => builder.memory(),
+            Values::Array { items, offsets, .. } => items.memory() + offsets.capacity() * size_of::<i32>(),
+            Values::Map { keys, values, offsets, .. } => {
+                keys.memory() + values.memory() + offsets.capacity() * size_of::<i32>()
+            }
+            Values::Struct { fields, .. } => fields.memory(),
         }
     }
 
@@ -835,8 +879,8 @@ impl Column {
         self.fix();
     }
 
+    /// Hands out the values. What they have shown about the column stays known: they may have to become wider yet.
     fn finish(&mut self) -> ArrayRef {
-        self.beyond_double = false;
         match &mut self.values {
             Values::Unknown(rows) => Arc::new(NullArray::new(std::mem::take(rows))),
             Values::Boolean(builder) => builder.finish(),
@@ -1157,6 +1201,20 @@ mod tests {
         let error = columns.append(None, &value(r#"{"a":0.5}"#)).unwrap_err();
         assert_eq!(error.message(), "field 'a': the column is long, which does not take the float64 0.5");
         assert_eq!(rows(&mut columns), r#"{"a":9007199254740993}"#);
+    }
+
+    #[test]
+    fn integers_beyond_a_double_keep_their_column_also_when_they_were_handed_out() {
+        let mut columns = Columns::new(&[], true);
+        columns.append(None, &value(r#"{"a":9007199254740993,"b":[{"c":9007199254740993}]}"#)).unwrap();
+        let first = columns.finish(false).unwrap();
+        for text in [r#"{"a":0.5}"#, r#"{"b":[{"c":0.5}]}"#] {
+            assert!(columns.append(None, &value(text)).is_err(), "{text}");
+            assert!(columns.append_text(text.as_bytes()).is_err(), "{text}");
+        }
+        assert_eq!(ddl(&columns), "a long, b array<struct<c:long>>");
+        let schema = first.schema();
+        assert_eq!(&conform(&first, &schema).unwrap(), &first);
     }
 
     #[test]

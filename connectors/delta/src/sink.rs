@@ -12,7 +12,7 @@ use crate::commit::Rules;
 use crate::config::{DeltaSinkConfig, Mode, NullValues};
 use crate::maintenance::Maintenance;
 use crate::store::Store;
-use crate::table::{Flushed, Lane, Table, Taken};
+use crate::table::{Flushed, Lane, Table, Taken, Urgency};
 
 /// How long `flush(Closing)` waits for a commit whose answer is outstanding. What is not known by then, the next owner of the
 /// partitions finds in the table.
@@ -156,14 +156,14 @@ impl DeltaSinkTask {
         Ok(skipped)
     }
 
-    /// Commits the tables for which `due` says so; see [`Table::flush`] for `must`.
-    async fn flush_tables(&mut self, due: impl Fn(&Table) -> bool, must: bool) -> Result<()> {
+    /// Commits the tables for which `due` says so.
+    async fn flush_tables(&mut self, due: impl Fn(&Table) -> bool, urgency: Urgency) -> Result<()> {
         let names: Vec<Arc<str>> =
             self.tables.iter().filter(|(_, table)| due(table)).map(|(name, _)| name.clone()).collect();
         for name in names {
             let settled = self.settled_elsewhere(&name);
             let Some(table) = self.tables.get_mut(&name) else { continue };
-            let flushed = table.flush(&settled, must).await?;
+            let flushed = table.flush(&settled, urgency).await?;
             self.flushed(&name, flushed);
         }
         Ok(())
@@ -338,13 +338,13 @@ impl SinkTask for DeltaSinkTask {
         }
         self.check_rewound(batch)?;
         // Files that wait for their commit come first; until then no table takes more.
-        self.flush_tables(Table::is_pending, false).await?;
+        self.flush_tables(Table::is_pending, Urgency::Due).await?;
         if self.partitions.get(partition).is_some_and(|found| found.awaited.is_some()) {
             // This very call has asked for earlier records; these here come again behind them.
             return Ok(());
         }
         self.take(batch).await?;
-        self.flush_tables(self.due(), false).await?;
+        self.flush_tables(self.due(), Urgency::Due).await?;
         if let Some(found) = self.partitions.get_mut(partition) {
             found.reported = None;
         }
@@ -355,9 +355,11 @@ impl SinkTask for DeltaSinkTask {
     async fn flush(&mut self, reason: FlushReason) -> Result<Positions> {
         match reason {
             FlushReason::Interval => {}
-            FlushReason::Pressure | FlushReason::CaughtUp => self.flush_tables(|_| true, true).await?,
+            FlushReason::Pressure => self.flush_tables(|_| true, Urgency::Memory).await?,
+            FlushReason::CaughtUp => self.flush_tables(|_| true, Urgency::Last).await?,
             FlushReason::Closing => {
-                let settled = tokio::time::timeout(CLOSING_PATIENCE, self.flush_tables(Table::is_pending, false)).await;
+                let settled =
+                    tokio::time::timeout(CLOSING_PATIENCE, self.flush_tables(Table::is_pending, Urgency::Due)).await;
                 if !matches!(settled, Ok(Ok(()))) {
                     tracing::info!(
                         "a commit has no answer yet; the next owner of the partitions finds it in the table"
@@ -384,7 +386,7 @@ impl SinkTask for DeltaSinkTask {
     }
 
     async fn tick(&mut self) -> Result<()> {
-        self.flush_tables(self.due(), false).await?;
+        self.flush_tables(self.due(), Urgency::Due).await?;
         self.report_memory();
         Ok(())
     }

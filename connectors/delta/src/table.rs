@@ -51,6 +51,8 @@ use crate::upsert::{self, Keys};
 
 /// How often the table may change under one commit before the caller hears of it.
 const TABLE_CHANGES_MAX: u32 = 20;
+/// How soon a table that somebody else may make is looked for again.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
 /// How many rows are encoded in one go. Between two goes the size of the file is looked at (`target.file.size`).
 const SLICE_ROWS: usize = 16 * 1024;
 /// How much of a record is shown as a sample.
@@ -79,6 +81,10 @@ pub(crate) struct Table {
     since: Option<Instant>,
     sample: Option<String>,
     pending: Option<Pending>,
+    /// When a table was looked for last because the rows made none.
+    looked: Option<Instant>,
+    /// There is no table, and records without any value are not to wait for one any more.
+    refuses_hollow: bool,
 }
 
 /// An existing table.
@@ -162,6 +168,17 @@ pub(crate) struct Commit {
     pub(crate) conflicts: u32,
 }
 
+/// Why a table is to be committed, where its rows have no columns yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// It is time: rows without columns can wait.
+    Due,
+    /// Memory is short: rows that hold memory must go.
+    Memory,
+    /// Nothing more will come: nothing can wait.
+    Last,
+}
+
 /// What a table makes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
@@ -198,6 +215,8 @@ impl Table {
             since: None,
             sample: None,
             pending: None,
+            looked: None,
+            refuses_hollow: false,
         })
     }
 
@@ -264,9 +283,17 @@ impl Table {
         self.places.get(partition).and_then(|place| place.first)
     }
 
-    /// Bytes in memory.
+    /// Bytes in memory. What the encoder holds of a file while that is written is not in it.
     pub(crate) fn buffered(&self) -> usize {
-        self.bytes
+        let chunks = self.chunks.iter().map(|chunk| {
+            chunk.batch.get_array_memory_size() + chunk.owners.capacity() * size_of::<u32>() + chunk.keys.memory()
+        });
+        let merge = match &self.pending {
+            Some(Pending { work: Work::Merge(merge), .. }) => merge.memory(),
+            _ => 0,
+        };
+        let rows = self.columns.memory() + self.owners.capacity() * size_of::<u32>() + self.keys.memory();
+        rows + chunks.sum::<usize>() + merge
     }
 
     /// Rows that wait for a commit.
@@ -300,6 +327,7 @@ impl Table {
             bytes: &mut self.bytes,
             since: &mut self.since,
             sample: &mut self.sample,
+            refuses_hollow: self.refuses_hollow,
         })
     }
 
@@ -338,23 +366,37 @@ impl Table {
 
     /// Commits what there is. `settled` says, per partition, before which offset nothing is missing elsewhere.
     ///
-    /// Rows of a table that does not exist, and that there are no columns for yet, wait for a record that has them, unless it
-    /// `must` be now.
+    /// Rows of a table that does not exist, and that there are no columns for yet, wait for a record that has them. When
+    /// nothing more will come, records without any value are asked for again, to be reported one by one.
     ///
     /// # Errors
     ///
-    /// Those of the store; then the files are remembered and the next call goes on with them. `Config` where it must be now and
-    /// the rows make no table.
-    pub(crate) async fn flush(&mut self, settled: &Positions, must: bool) -> Result<Flushed> {
+    /// Those of the store; then the files are remembered and the next call goes on with them. `Config` where the rows can't
+    /// wait and have no value for a column of `partition.columns`.
+    pub(crate) async fn flush(&mut self, settled: &Positions, urgency: Urgency) -> Result<Flushed> {
         if self.pending.is_none() {
             if self.rows() == 0 {
                 return Ok(Flushed::Nothing);
             }
             if self.found.is_none() && !self.makes_a_table() {
                 // Somebody else may have made it.
-                self.look(self.ids()).await?;
-                if self.found.is_none() && !must {
+                if urgency == Urgency::Due && self.looked.is_some_and(|looked| looked.elapsed() < LOOK_PAUSE) {
                     return Ok(Flushed::Nothing);
+                }
+                self.look(self.ids()).await?;
+                self.looked = Some(Instant::now());
+                match urgency {
+                    _ if self.found.is_some() => {}
+                    Urgency::Due => return Ok(Flushed::Nothing),
+                    // They hold next to nothing.
+                    Urgency::Memory if self.columns.is_hollow() => return Ok(Flushed::Nothing),
+                    Urgency::Last if self.columns.is_hollow() => {
+                        self.refuses_hollow = true;
+                        let again = self.drop_all(None);
+                        let reason = "no record has a value so far, which makes no table";
+                        return Ok(Flushed::Dropped { reason, again });
+                    }
+                    Urgency::Memory | Urgency::Last => {}
                 }
             }
             match self.write(settled).await {
@@ -471,6 +513,7 @@ impl Table {
             self.columns = Columns::new(&schema.fields, self.options.grows);
         }
         self.found = Some(Found { ledger, schema });
+        self.refuses_hollow = false;
         Ok(())
     }
 
@@ -543,14 +586,6 @@ impl Table {
                     .map_err(|error| Error::config(format!("upsert.key {error}")).with("table", &self.log.location))?;
             }
         }
-        if known.is_empty() {
-            return Err(Error::config(format!(
-                "none of the first records of this table has a field with a value, so it has no columns; give them with \
-                 schema.{}",
-                self.name
-            ))
-            .with("table", &self.log.location));
-        }
         if known.len() <= divided_by.len() {
             return Err(Error::config(format!(
                 "partition.columns names every column that the first records have; one at least must be left. Name fewer, or \
@@ -576,6 +611,7 @@ impl Table {
         let mut ledger = Ledger::load(&self.log, self.ids(), self.rules).await?;
         let schema = self.log.schema_of(&mut ledger).await?;
         self.found = Some(Found { ledger, schema });
+        self.refuses_hollow = false;
         Ok(())
     }
 
@@ -660,6 +696,7 @@ pub(crate) struct Lane<'a> {
     bytes: &'a mut usize,
     since: &'a mut Option<Instant>,
     sample: &'a mut Option<String>,
+    refuses_hollow: bool,
 }
 
 impl Lane<'_> {
@@ -677,6 +714,13 @@ impl Lane<'_> {
             Payload::Json(text) if !self.keys.are_needed() => self.columns.append_text(text)?,
             Payload::Json(text) => self.append(record, None, &json::parse(text)?)?,
             Payload::Data { schema, value } => self.append(record, schema.as_ref(), value)?,
+        }
+        if self.refuses_hollow && self.columns.is_hollow() {
+            self.columns.take_back();
+            return Err(Error::data(
+                "the record has no field with a value, nor has any before it, so there are no columns to make a table of; give \
+                 them with schema or schema.<table>",
+            ));
         }
         self.keys.push(record.record.is_tombstone());
         self.owners.push(self.place.number);

@@ -87,6 +87,11 @@ impl Keys {
         Self { columns: self.columns.clone(), deleted: std::mem::take(&mut self.deleted) }
     }
 
+    /// Bytes in memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.deleted.capacity()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.deleted.clear();
     }
@@ -171,6 +176,11 @@ pub(crate) struct Merge {
 impl Merge {
     pub(crate) fn new(key: Vec<String>, source: RecordBatch, plan: Plan, transactions: Vec<Transaction>) -> Self {
         Self { key, source, plan, transactions }
+    }
+
+    /// Bytes in memory, between two merges.
+    pub(crate) fn memory(&self) -> usize {
+        self.source.get_array_memory_size()
     }
 
     /// Merges and commits, once; as [`Ledger::commit`].

@@ -33,6 +33,11 @@ impl<T: ArrowPrimitiveType> Primitives<T> {
         self.values.len()
     }
 
+    /// Bytes reserved for values.
+    pub(super) fn memory(&self) -> usize {
+        self.values.capacity() * size_of::<T::Native>()
+    }
+
     #[inline]
     pub(super) fn append(&mut self, value: T::Native) {
         self.values.push(value);
@@ -112,6 +117,11 @@ impl Bytes {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.offsets.len() - 1
+    }
+
+    /// Bytes reserved for values and their places.
+    pub(super) fn memory(&self) -> usize {
+        self.values.capacity() + self.offsets.capacity() * size_of::<i32>()
     }
 
     #[inline]
