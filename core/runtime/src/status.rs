@@ -13,6 +13,7 @@ use ottla_api::Error;
 use ottla_api::plugin::PluginKind;
 use ottla_api::sink::Delivery;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// How many of a sink's first deliveries are remembered for the final table.
 const SAMPLES_MAX: usize = 3;
@@ -61,6 +62,8 @@ pub struct ConnectorStatus {
     pub counters: Counters,
     /// Where it sends records that fail.
     pub dead_letter_topic: Option<String>,
+    /// Told whenever one of its tasks has committed offsets, for whoever waits until all are.
+    pub committed: Notify,
     tasks: Mutex<Vec<Arc<TaskStatus>>>,
     extra: Mutex<BTreeMap<&'static str, u64>>,
     gauges: Mutex<BTreeMap<(usize, &'static str), u64>>,
@@ -110,6 +113,7 @@ impl ConnectorStatus {
             destination,
             counters: Counters::default(),
             dead_letter_topic,
+            committed: Notify::new(),
             tasks: Mutex::default(),
             extra: Mutex::default(),
             gauges: Mutex::default(),

@@ -688,7 +688,8 @@ async fn sinks_caught_up(sinks: &[Sink], senders: &BTreeMap<Arc<str>, watch::Sen
     }
     for sink in sinks {
         let Some(targets) = senders.get(&sink.name).and_then(|sender| sender.borrow().clone()) else { continue };
-        // A question costs a cluster something, so it is asked less and less often.
+        // A question costs a cluster something, so it is asked less and less often, but at once when a task of ours has committed;
+        // those of other workers may be the last.
         let mut pause = LOOK_EVERY / 2;
         loop {
             match has_reached(sink, &targets).await {
@@ -696,7 +697,7 @@ async fn sinks_caught_up(sinks: &[Sink], senders: &BTreeMap<Arc<str>, watch::Sen
                 Ok(false) => {}
                 Err(error) => warn!(connector = %sink.name, error = %error, "could not look at the committed offsets"),
             }
-            tokio::time::sleep(pause).await;
+            let _ = tokio::time::timeout(pause, sink.status.committed.notified()).await;
             pause = (pause * 2).min(LOOK_EVERY * 10);
         }
     }

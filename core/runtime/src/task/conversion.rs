@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_api::converter::Converter;
 use ottla_api::data::{Value, json};
-use ottla_api::header::Headers;
+use ottla_api::header::Header;
 use ottla_api::plugin::Constructor;
 use ottla_api::record::{Payload, RawRecord, Record};
 use ottla_api::{Error, Result};
@@ -41,16 +41,28 @@ impl Conversion {
         })
     }
 
-    /// From the broker's bytes to data: key, value, headers, in Kafka Connect's order.
-    pub fn to_connect(&self, topic: &Arc<str>, partition: i32, raw: &RawRecord) -> Result<Record, Failure> {
+    /// From the broker's bytes to data: key, value, headers, in Kafka Connect's order. `decoded` says that the value will be
+    /// looked into, and changes nothing but how long that takes.
+    pub fn to_connect(
+        &self,
+        topic: &Arc<str>,
+        partition: i32,
+        raw: &RawRecord,
+        decoded: bool,
+    ) -> Result<Record, Failure> {
         let key = self.key.to_connect(topic, raw.key.as_ref());
         let key = key.map_err(|error| Failure::new(Stage::KeyConverter, self.key_class, error))?;
-        let value = self.value.to_connect(topic, raw.value.as_ref());
+        let value = match decoded {
+            true => self.value.to_connect_decoded(topic, raw.value.as_ref()),
+            false => self.value.to_connect(topic, raw.value.as_ref()),
+        };
         let value = value.map_err(|error| Failure::new(Stage::ValueConverter, self.value_class, error))?;
-        let mut headers = Headers::new();
-        for (name, value) in &raw.headers {
-            headers.add(name.as_str(), header_value(value.as_ref()));
-        }
+        let header = |(name, value): &(String, Option<Bytes>)| Header {
+            key: name.clone(),
+            value: header_value(value.as_ref()),
+            schema: None,
+        };
+        let headers = raw.headers.iter().map(header).collect();
         Ok(Record {
             topic: Arc::clone(topic),
             partition: Some(partition),
@@ -63,19 +75,19 @@ impl Conversion {
     }
 
     /// From data to bytes for the broker.
-    pub fn from_connect(&self, record: &Record) -> Result<ProducerRecord, Failure> {
+    pub fn from_connect(&self, record: Record) -> Result<ProducerRecord, Failure> {
         let bytes = |converter: &dyn Converter, payload: &Payload| converter.from_connect(&record.topic, payload);
         let key = bytes(self.key.as_ref(), &record.key);
         let key = key.map_err(|error| Failure::new(Stage::KeyConverter, self.key_class, error))?;
         let value = bytes(self.value.as_ref(), &record.value);
         let value = value.map_err(|error| Failure::new(Stage::ValueConverter, self.value_class, error))?;
         Ok(ProducerRecord {
-            topic: Arc::clone(&record.topic),
+            topic: record.topic,
             partition: record.partition,
             key,
             value,
             timestamp: record.timestamp,
-            headers: record.headers.iter().map(|header| (header.key.clone(), header_bytes(&header.value))).collect(),
+            headers: record.headers.into_iter().map(|header| (header.key, header_bytes(header.value))).collect(),
         })
     }
 }
@@ -92,12 +104,12 @@ fn header_value(bytes: Option<&Bytes>) -> Value {
     }
 }
 
-fn header_bytes(value: &Value) -> Option<Bytes> {
+fn header_bytes(value: Value) -> Option<Bytes> {
     match value {
         Value::Null => None,
-        Value::String(text) => Some(Bytes::copy_from_slice(text.as_bytes())),
-        Value::Bytes(bytes) => Some(bytes.clone()),
-        other => Some(json::to_string(other).into()),
+        Value::String(text) => Some(text.into()),
+        Value::Bytes(bytes) => Some(bytes),
+        other => Some(json::to_string(&other).into()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use ottla_api::offset::{Positions, TopicPartition};
-use ottla_api::record::{RawRecord, SinkBatch, SinkRecord};
+use ottla_api::record::{Payload, RawRecord, SinkBatch, SinkRecord};
 use ottla_api::sink::{CloseReason, Delivery, FlushReason, SinkTask, SinkTaskContext, SinkTaskHost};
 use ottla_api::{Error, Result};
 use parking_lot::Mutex;
@@ -287,10 +287,19 @@ impl WorkerSinkTask {
         let bytes: usize = records.iter().map(|raw| length(&raw.key) + length(&raw.value)).sum();
         counters.read.fetch_add(records.len() as u64, Relaxed);
         counters.bytes.fetch_add(bytes as u64, Relaxed);
+        // The first record of a batch shows whether the chain looks into values; the others then come decoded.
+        let (mut as_text, mut decoded) = (false, false);
         for raw in records {
-            let record = self.conversion.to_connect(&partition.topic, partition.partition, &raw);
-            match record.and_then(|record| assigned.chain.apply(record)) {
-                Ok(Some(record)) => converted.push(SinkRecord { record, raw }),
+            let record = self.conversion.to_connect(&partition.topic, partition.partition, &raw, decoded);
+            let transformed = record.and_then(|record| {
+                as_text = matches!(record.value, Payload::Json(_));
+                assigned.chain.apply(record)
+            });
+            match transformed {
+                Ok(Some(record)) => {
+                    decoded |= as_text && matches!(record.value, Payload::Data { .. });
+                    converted.push(SinkRecord { record, raw });
+                }
                 Ok(None) => {
                     counters.dropped.fetch_add(1, Relaxed);
                 }
@@ -367,6 +376,7 @@ impl WorkerSinkTask {
                         assigned.committed = position;
                     }
                 }
+                self.status.committed.notify_one();
             }
             // The commit is a hint; the next one covers it. A lost partition announces itself as an event.
             Err(error) => warn!(error = %error, "offsets were not committed; will be tried again"),

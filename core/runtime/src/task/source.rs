@@ -200,7 +200,7 @@ impl Reading {
         for SourceRecord { record, source_partition, source_offset } in records {
             read += 1;
             let converted = match self.chain.apply(record) {
-                Ok(Some(record)) => self.conversion.from_connect(&record).map(Some),
+                Ok(Some(record)) => self.conversion.from_connect(record).map(Some),
                 Ok(None) => Ok(None),
                 Err(failure) => Err(failure),
             };

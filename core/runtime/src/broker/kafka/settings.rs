@@ -68,6 +68,9 @@ impl Role {
                 ("fetch.max.bytes", "2097152"),
                 // Whenever its queue is full, which is often with so small a one, librdkafka fetches nothing for this time.
                 ("fetch.queue.backoff.ms", "5"),
+                // A member learns from the answer to a heartbeat that others have joined. Tasks of one worker join one after the other,
+                // and the first has all partitions until then.
+                ("heartbeat.interval.ms", "500"),
                 // Half of it is how long librdkafka waits with the first connection to the coordinator; it doubles with failures.
                 ("reconnect.backoff.ms", "20"),
                 // New partitions of a topic, and topics that appear, are noticed after this time.
