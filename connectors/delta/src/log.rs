@@ -1,6 +1,12 @@
 //! A Delta table's log: the three calls of the commit procedure, and the table's schema.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
 use async_trait::async_trait;
+use buoyant_kernel::actions::LOG_TXN_SCHEMA;
+use buoyant_kernel::engine_data::{GetData, RowVisitor, TypedGetData as _};
+use buoyant_kernel::expressions::ColumnName;
 use buoyant_kernel::snapshot::Snapshot;
 use bytes::Bytes;
 use deltalake_core::kernel::transaction::TransactionError;
@@ -111,6 +117,38 @@ impl DeltaLog {
     }
 }
 
+/// What the transaction identifiers hold, as far as a log was read back.
+///
+/// A Delta reader may take a transaction for expired that is older than `delta.setTransactionRetentionDuration`. Ours say no
+/// time, so they never are.
+struct Stored {
+    missing: BTreeSet<String>,
+    found: BTreeMap<String, i64>,
+}
+
+/// Columns of a log's actions, with their types.
+type Leaves = (Vec<ColumnName>, Vec<DataType>);
+
+impl RowVisitor for Stored {
+    fn selected_column_names_and_types(&self) -> (&'static [ColumnName], &'static [DataType]) {
+        static LEAVES: LazyLock<Leaves> = LazyLock::new(|| {
+            let leaves = ["appId", "version"].map(|name| ColumnName::new(["txn", name]));
+            (leaves.into(), vec![DataType::STRING, DataType::LONG])
+        });
+        (&LEAVES.0, &LEAVES.1)
+    }
+
+    fn visit<'a>(&mut self, rows: usize, getters: &[&'a dyn GetData<'a>]) -> buoyant_kernel::DeltaResult<()> {
+        for row in 0..rows {
+            let id: Option<&str> = getters[0].get_opt(row, "txn.appId")?;
+            if let Some(id) = id.and_then(|id| self.missing.take(id)) {
+                self.found.insert(id, getters[1].get(row, "txn.version")?);
+            }
+        }
+        Ok(())
+    }
+}
+
 #[async_trait]
 impl Log for DeltaLog {
     async fn load(&self, ids: &[String]) -> Result<Loaded> {
@@ -118,12 +156,15 @@ impl Log for DeltaLog {
         let (engine, url, ids) = (self.log_store.engine(None), self.log_store.root_url().clone(), ids.to_vec());
         let work = move || {
             let snapshot = Snapshot::builder_for(url.as_str()).build(engine.as_ref())?;
-            let mut loaded = Loaded { version: snapshot.version(), ..Loaded::default() };
-            for id in ids {
-                let found = snapshot.get_app_id_version(&id, engine.as_ref())?;
-                loaded.positions.extend(found.map(|position| (id, position)));
+            let mut wanted = Stored { missing: ids.into_iter().collect(), found: BTreeMap::new() };
+            // Newest first, so what is found is what holds. (The kernel's own look-up reads the log once for each identifier.)
+            for actions in snapshot.log_segment().read_actions(engine.as_ref(), LOG_TXN_SCHEMA.clone())? {
+                if wanted.missing.is_empty() {
+                    break;
+                }
+                wanted.visit_rows_of(actions?.actions.as_ref())?;
             }
-            Ok::<_, buoyant_kernel::Error>(loaded)
+            Ok::<_, buoyant_kernel::Error>(Loaded { version: snapshot.version(), positions: wanted.found })
         };
         let loaded = tokio::task::spawn_blocking(work).await.or_error(ErrorKind::Fatal, "read the table's log")?;
         loaded.map_err(|error| self.failure(&error.into(), "read the stored positions"))

@@ -9,8 +9,12 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-use support::faults::{Call, Fault, Operation};
-use support::lane::{Lane, Seen, check};
+use ottla_api::prelude::*;
+use ottla_connector_delta::store::Store;
+use ottla_connector_delta::{DeltaSinkConfig, DeltaSinkTask};
+use ottla_testkit::harness::SinkHarness;
+use support::faults::{Call, Fault, FaultStore, Operation};
+use support::lane::{BASE, Lane, Seen, TOPIC, check};
 
 const PARTITIONS: [i32; 2] = [0, 1];
 const END: i64 = 40;
@@ -120,4 +124,31 @@ async fn checkpoints_that_never_succeed_stop_nothing() {
     assert!(seen.counts.get("commits").is_some_and(|n| *n > 3), "{seen:?}");
     assert!(seen.counts.get("maintenance.failures").is_some_and(|n| *n > 0), "{seen:?}");
     assert_eq!((seen.crashes, seen.counts.get("checkpoints")), (0, None), "{seen:?}");
+}
+
+/// However many partitions a task has, it reads the table's log back once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_partitions_cost_no_more_reads_of_the_log_than_one() {
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    lane(&[]).run(&store, |_| |_: &Call<'_>| Fault::None).await.unwrap();
+    let open = async |partitions: i32| {
+        let made = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&made);
+        let faults = FaultStore::new(Arc::clone(&store), move |call| {
+            counted.fetch_add(u64::from(reads(call)), Ordering::SeqCst);
+            Fault::None
+        });
+        let properties = Properties::from_iter([("store.url", "file:unused"), ("delta.app.id", "app")]);
+        let config = DeltaSinkConfig::from_properties(&properties).unwrap();
+        let task = DeltaSinkTask::new(config, Store::over(faults as Arc<dyn ObjectStore>, BASE).unwrap());
+        let mut harness = SinkHarness::start(Box::new(task)).await.unwrap();
+        let partitions = (0..partitions).map(|number| (TopicPartition::new(TOPIC, number), -1));
+        let positions = harness.open(&partitions.collect()).await.unwrap();
+        harness.stop().await.unwrap();
+        (made.load(Ordering::SeqCst), positions.into_values().filter(|position| *position > 0).collect::<Vec<_>>())
+    };
+    let (of_one, first) = open(1).await;
+    let (of_many, both) = open(40).await;
+    assert_eq!((first, both), (vec![END], vec![END, END]));
+    assert!(of_many <= of_one, "{of_many} reads for 40 partitions, {of_one} for one");
 }
