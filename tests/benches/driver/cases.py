@@ -49,7 +49,8 @@ def plan(bench):
         planned.append((case, [kafka_to_s3.Ottla(bench), *rivals]))
     if "e" in jobs:
         case = Case("e", "from Kafka, 2 tasks", "row", tasks=2)
-        planned.append((case, [to_delta.Writer(bench), to_delta.FromKafka(bench)]))
+        spark = [to_delta.Spark(bench)] if bench.options.peers == "spark" else []
+        planned.append((case, [to_delta.Writer(bench), to_delta.FromKafka(bench), *spark]))
         planned.append((Case("e", "from Kinesis, 2 tasks", "row", tasks=2), [to_delta.FromKinesis(bench)]))
     if "f" in jobs:
         for kind, title in (("postgres", "PostgreSQL"), ("mariadb", "MariaDB")):

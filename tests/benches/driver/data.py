@@ -52,9 +52,17 @@ class Data:
             self.mean_bytes[name] = self.fill(topic, SHAPES[name].shape, records)["mean_bytes"]
         return topic
 
-    def fill(self, topic, shape, records):
+    def lines(self, name):
+        """A file with the values of a topic that has been made, a line each."""
+        topic = self.topic(name)
+        file = pathlib.Path(os.environ["OTTLA_BENCH_WORK"]) / f"{topic}.jsonl"
+        if not file.exists():
+            self.fill(topic, SHAPES[name].shape, self.records(name), "--lines", file)
+        return file
+
+    def fill(self, topic, shape, records, *more):
         command = [self.programs / "bench-fill", "--bootstrap", self.kafka, "--topic", topic, "--shape", shape]
-        command += ["--records", records, "--partitions", PARTITIONS, "--seed", self.options.seed]
+        command += ["--records", records, "--partitions", PARTITIONS, "--seed", self.options.seed, *more]
         done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(f"the topic {topic} could not be made")

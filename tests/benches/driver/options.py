@@ -51,7 +51,9 @@ def options_of(arguments):
     parser.add_argument("--jobs", help="which of the jobs below, as in a,d; all without it", metavar="LIST")
     parser.add_argument("--rounds", type=int, help="each case so often, in turn; the median counts (3)", metavar="N")
     parser.add_argument(
-        "--peers", choices=["none", "kc", "all"], help="beside nobody, Kafka Connect, or all that can be had (all)"
+        "--peers",
+        choices=["none", "kc", "spark", "all"],
+        help="beside nobody, Kafka Connect, Spark (job e, and not among all), or all that can be had (all)",
     )
     parser.add_argument(
         "--records", type=int, help="small records of job a (3200000); the other jobs follow in proportion", metavar="N"

@@ -24,7 +24,8 @@ TITLES = {"kafka-connect": "Kafka Connect", "redpanda-connect": "Redpanda Connec
 
 def peers(bench):
     """Those that were asked for, each installed."""
-    if bench.options.peers == "none":
+    # Spark is one of job e alone; see to_delta.py.
+    if bench.options.peers in ("none", "spark"):
         return []
     found = sorted(path for path in HERE.iterdir() if path.is_file() and os.access(path, os.X_OK))
     if bench.options.peers == "kc":

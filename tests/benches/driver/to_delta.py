@@ -8,6 +8,9 @@ import subprocess
 
 from bench import Run
 from data import PARTITIONS
+from machine import Failed
+
+HERE = pathlib.Path(__file__).resolve().parent
 
 SCHEMA = "id long, name string, category string, amount double, ts long, note string"
 
@@ -98,7 +101,7 @@ value.converter = "bytes"
 
 
 class Writer:
-    """A bare writer, fed JSON lines from memory. It says itself what it took, without the making of the lines."""
+    """A bare writer, fed the topic's records from memory. It says itself what it took, without the reading of the lines."""
 
     who = "bare writer"
 
@@ -111,14 +114,57 @@ class Writer:
         if not program.exists():
             yield Run(case, self.who, 0, unavailable="delta-floor is built with Ottla's binary, not beside another one")
             return
+        bench.data.topic(case.data)
         _, folder = bench.fresh("writer")
         with folder as folder:
             command = [program, "--records", records, "--commit-rows", records // 2, "--dir", folder]
+            command += ["--input", bench.data.lines(case.data)]
             used = bench.machine.measure(command, folder / "log")
         said = json.loads(used.output)
         wrong = "" if said["records"] == records else f"{said['records']:,} rows (not {records:,})"
         figures = said["seconds"], said["cpu_s"], used.peak_mib, used.others
         yield Run(case, self.who, records, *figures, wrong=wrong)
+
+
+class Spark:
+    """Structured Streaming, as one process with as many threads as there are cores, which reads the whole topic in one batch.
+
+    Its time is that of its whole life, seconds of which are its start.
+    """
+
+    who = "Spark"
+    once = True
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.cache = pathlib.Path(os.environ["OTTLA_BENCH_SERVICES"])
+
+    def runs(self, case):
+        bench, ddl = self.bench, SCHEMA.replace(" long", " bigint")
+        python, jars = self.cache / "python/spark/bin/python", self.cache / "spark-jars"
+        if not python.exists() or not jars.exists():
+            yield Run(case, self.who, 0, unavailable="tests/services/install has not brought it")
+            return
+        topic, (_, folder) = bench.data.topic(case.data), bench.fresh("spark")
+        with folder as folder:
+            job = [python, HERE.parent / "peers/spark/job.py", bench.kafka, topic, folder / "table"]
+            job += [folder / "checkpoint", ddl, f"{jars}/*:{self.kafka_jars()}/*", "2g"]
+            used = bench.machine.measure(job, folder / "log")
+            records = bench.data.records(case.data)
+            wrong = bench.judged(miscounted(folder / "table", records), folder)
+            yield Run(case, self.who, records, used.wall_s, used.cpu_s, used.peak_mib, used.others, wrong=wrong)
+
+    def kafka_jars(self):
+        """Spark's jars for Kafka, fetched once by Maven (12 MB)."""
+        pom, jars = HERE.parent / "peers/spark/pom.xml", self.cache / "spark-kafka-jars"
+        if not (jars / "pom.xml").exists() or (jars / "pom.xml").read_text() != pom.read_text():
+            shutil.rmtree(jars, ignore_errors=True)
+            fetch = ["mvn", "-q", "-B", "-f", pom, "dependency:copy-dependencies"]
+            fetch += [f"-DoutputDirectory={jars}", "-DincludeScope=runtime"]
+            if subprocess.run(fetch, stdout=subprocess.DEVNULL).returncode:
+                raise Failed("Maven could not bring Spark's jars for Kafka")
+            shutil.copy(pom, jars / "pom.xml")
+        return jars
 
 
 def sink(name, topic, case, folder):

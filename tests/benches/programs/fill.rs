@@ -1,8 +1,11 @@
-//! Makes the data of the measurements: a topic of JSON records, the same ones for the same seed.
+//! Makes the data of the measurements: a topic or a file of JSON records, the same ones for the same seed.
 
 #![expect(clippy::print_stdout, reason = "the driver reads what a program prints")]
 
 use std::error::Error;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
@@ -16,7 +19,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
-/// Fills a topic with JSON records. Record number i goes to partition i modulo the number of partitions, without a key.
+/// Fills a topic, or a file, with JSON records. Record number i goes to partition i modulo the number of partitions, without a key.
 #[derive(Debug, Parser)]
 struct Args {
     /// The broker, as host:port.
@@ -33,6 +36,9 @@ struct Args {
     shape: Shape,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Writes the records to this file, a line each, and nothing to the topic.
+    #[arg(long)]
+    lines: Option<PathBuf>,
 }
 
 /// What a record looks like.
@@ -48,9 +54,14 @@ enum Shape {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    make_topic(&args)?;
     let began = Instant::now();
-    let bytes = produce(&args)?;
+    let bytes = match &args.lines {
+        Some(file) => write(&args, file)?,
+        None => {
+            make_topic(&args)?;
+            produce(&args)?
+        }
+    };
     println!(
         "{}",
         serde_json::json!({
@@ -84,6 +95,36 @@ fn produce(args: &Args) -> Result<u64, Box<dyn Error>> {
         .set("batch.num.messages", "10000")
         .set("queue.buffering.max.messages", "500000")
         .create_with_context(EndOnFailure)?;
+    let bytes = each_record(args, |number, value| {
+        let partition = (number % args.partitions as u64) as i32;
+        let mut record: BaseRecord<'_, (), str> = BaseRecord::to(&args.topic).partition(partition).payload(value);
+        while let Err((error, back)) = producer.send(record) {
+            let full = matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
+            if !full {
+                return Err(error.into());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            record = back;
+        }
+        Ok(())
+    })?;
+    producer.flush(Duration::from_secs(300))?;
+    Ok(bytes)
+}
+
+/// Writes all records as lines, and says how many bytes they had without their ends.
+fn write(args: &Args, file: &Path) -> Result<u64, Box<dyn Error>> {
+    let mut file = BufWriter::new(File::create(file)?);
+    let bytes = each_record(args, |_, value| Ok(writeln!(file, "{value}")?))?;
+    file.flush()?;
+    Ok(bytes)
+}
+
+/// Makes the records, one after the other, and adds up their bytes.
+fn each_record(
+    args: &Args,
+    mut take: impl FnMut(u64, &str) -> Result<(), Box<dyn Error>>,
+) -> Result<u64, Box<dyn Error>> {
     let mut random = StdRng::seed_from_u64(args.seed);
     let mut value = String::new();
     let mut bytes = 0;
@@ -95,18 +136,8 @@ fn produce(args: &Args) -> Result<u64, Box<dyn Error>> {
             Shape::Pin => pin(&mut value, number, &mut random),
         }
         bytes += value.len() as u64;
-        let partition = (number % args.partitions as u64) as i32;
-        let mut record: BaseRecord<'_, (), str> = BaseRecord::to(&args.topic).partition(partition).payload(&value);
-        while let Err((error, back)) = producer.send(record) {
-            let full = matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-            if !full {
-                return Err(error.into());
-            }
-            std::thread::sleep(Duration::from_millis(1));
-            record = back;
-        }
+        take(number, &value)?;
     }
-    producer.flush(Duration::from_secs(300))?;
     Ok(bytes)
 }
 
