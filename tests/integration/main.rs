@@ -23,4 +23,5 @@ mod secrets;
 mod state_folder;
 mod stop_and_resume;
 mod topics;
+mod transform_trials;
 mod two_legs;

@@ -9,6 +9,7 @@ use crate::plugins::PluginsArgs;
 use crate::query::QueryArgs;
 use crate::run::RunArgs;
 use crate::topics::TopicsArgs;
+use crate::transform::TransformArgs;
 use crate::validate::ValidateArgs;
 
 /// Kafka Connect's connectors without Kafka Connect: sources, transformations and sinks in one process.
@@ -23,6 +24,7 @@ use crate::validate::ValidateArgs;
   ottla validate pipeline.toml                    all mistakes at once
   ottla plugins describe s3-sink                  every option of a plugin
   ottla topics tail posts.pin --follow            what is in a topic
+  ottla transform try pipeline.toml --topic t     what a chain makes of records
   ottla query -t pin=lake/posts.pin \"select ..\"   what lies in a folder or table
 
 Exit codes: 0 done, 1 failed while running, 2 invalid configuration,
@@ -53,6 +55,8 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// List and explain connectors, transformations, predicates and converters.
     Plugins(PluginsArgs),
+    /// Show what transformations make of records, and test them.
+    Transform(TransformArgs),
     /// Look into topics, or write to them.
     Topics(TopicsArgs),
     /// Ask in SQL what lies in folders, buckets and Delta tables.

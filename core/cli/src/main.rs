@@ -10,6 +10,7 @@ mod query;
 mod report;
 mod run;
 mod topics;
+mod transform;
 mod validate;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ async fn main() -> ExitCode {
         Command::Run(run) => run::run(run, &registry, &logging).await,
         Command::Validate(validate) => validate::run(validate, &registry),
         Command::Plugins(plugins) => plugins::run(plugins, &registry),
+        Command::Transform(transform) => transform::run(transform, &registry),
         Command::Topics(topics) => exit_code(topics::run(topics, &registry).await),
         #[cfg(feature = "query")]
         Command::Query(query) => exit_code(query::run(query, &logging).await),

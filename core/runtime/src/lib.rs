@@ -13,6 +13,7 @@
 //! | [`broker`] | topics: a Kafka cluster, or the embedded ones |
 //! | [`storage`] | the worker's own state folder |
 //! | [`topics`] | looking into topics and writing to them from outside |
+//! | [`trial`] | records through a chain without a broker, and tests of chains as data |
 //!
 //! # The two record paths
 //!
@@ -28,4 +29,5 @@ pub mod status;
 pub mod storage;
 pub mod task;
 pub mod topics;
+pub mod trial;
 pub mod worker;

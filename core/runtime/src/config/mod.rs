@@ -22,8 +22,8 @@ pub(crate) mod nearest;
 mod options;
 mod reference;
 mod section;
-mod toml;
-mod tree;
+pub(crate) mod toml;
+pub(crate) mod tree;
 mod values;
 
 pub use diagnostics::{Diagnostic, Diagnostics};

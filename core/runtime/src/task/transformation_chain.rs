@@ -20,6 +20,17 @@ pub struct TransformationChain {
     stages: Vec<ChainStage>,
 }
 
+/// What a stage did to a record.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// Nothing: its guards say that it is not for this record.
+    Guarded,
+    /// It has made this of it.
+    Applied(&'a Record),
+    /// It has dropped it.
+    Dropped,
+}
+
 struct ChainStage {
     name: String,
     transformation: Box<dyn Transformation>,
@@ -38,20 +49,41 @@ impl TransformationChain {
         self.stages.iter().filter(|stage| !stage.transformation.is_deterministic()).map(|stage| stage.name.as_str())
     }
 
+    /// Names of the stages, in order.
+    pub fn stages(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().map(|stage| stage.name.as_str())
+    }
+
     /// Sends a record through. Nothing comes out where a stage drops it. A stage whose guards say no does not touch it: what
     /// is text stays text.
-    pub fn apply(&mut self, mut record: Record) -> Result<Option<Record>, Failure> {
-        for stage in &mut self.stages {
+    pub fn apply(&mut self, record: Record) -> Result<Option<Record>, Failure> {
+        self.apply_watched(record, |_, _| ())
+    }
+
+    /// The same, and `watch` is told by number what each stage did, up to the one that drops the record or fails.
+    pub fn apply_watched(
+        &mut self,
+        mut record: Record,
+        mut watch: impl FnMut(usize, Step<'_>),
+    ) -> Result<Option<Record>, Failure> {
+        for (number, stage) in self.stages.iter_mut().enumerate() {
             match stage.applies_to(&mut record) {
                 Ok(true) => (),
-                Ok(false) => continue,
+                Ok(false) => {
+                    watch(number, Step::Guarded);
+                    continue;
+                }
                 Err(error) => return Err(stage.failure(error)),
             }
             match stage.transformation.apply(record) {
                 Ok(Some(changed)) => record = changed,
-                Ok(None) => return Ok(None),
+                Ok(None) => {
+                    watch(number, Step::Dropped);
+                    return Ok(None);
+                }
                 Err(error) => return Err(stage.failure(error)),
             }
+            watch(number, Step::Applied(&record));
         }
         Ok(Some(record))
     }
