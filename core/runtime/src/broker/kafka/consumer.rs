@@ -61,6 +61,8 @@ const NAP: Duration = Duration::from_millis(50);
 /// How soon it looks again while it joins its group, and for how long it does.
 const JOINING_NAP: Duration = Duration::from_millis(2);
 const JOINING_MAX: Duration = Duration::from_secs(2);
+/// How long the fetching client may take to connect before somebody needs it.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How often topics are looked for, unless `topic.refresh.interval.ms` says otherwise.
 const TOPIC_REFRESH: Duration = Duration::from_secs(10);
 /// How soon they are looked for again while none is there, or just after one appeared.
@@ -453,6 +455,7 @@ impl Poller {
             // Who joins before there is a connection waits half a second for librdkafka to look for the group again.
             Subscription::Topics(topics) => {
                 let topic = topics.first().cloned();
+                self.connect_fetcher(topic.clone());
                 let connect = move |consumer: &BaseConsumer<Context>, timeout| {
                     consumer.fetch_metadata(topic.as_deref(), timeout).map(drop)
                 };
@@ -475,6 +478,15 @@ impl Poller {
                 std::thread::park_timeout(if self.hurry_joining() { JOINING_NAP } else { NAP });
             }
         }
+    }
+
+    /// Has the fetching client connect, and look where the topic's partitions are, while the group is still being joined. What
+    /// goes wrong shows when it is to fetch.
+    fn connect_fetcher(&self, topic: Option<String>) {
+        let fetcher = self.fetcher.clone();
+        self.runtime.spawn_blocking(move || {
+            let _ = fetcher.fetch_metadata(topic.as_deref(), CONNECT_MAX);
+        });
     }
 
     /// While the group has not given us anything yet, has librdkafka look at where joining stands; true if it is worth asking
