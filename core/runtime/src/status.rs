@@ -296,13 +296,13 @@ pub struct MemoryBudget {
     max: usize,
     used: AtomicUsize,
     slots: Mutex<Vec<Arc<AtomicUsize>>>,
-    freed: tokio::sync::Notify,
+    freed: Notify,
 }
 
 impl MemoryBudget {
     /// A budget of `max` bytes.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, used: AtomicUsize::new(0), slots: Mutex::default(), freed: tokio::sync::Notify::new() })
+        Arc::new(Self { max, used: AtomicUsize::new(0), slots: Mutex::default(), freed: Notify::new() })
     }
 
     /// A slot for one task; given back when dropped.
