@@ -164,3 +164,77 @@ record 3
     let err = transform(&args, &[&file]).finish(RUN).exits_with(2).stderr;
     assert!(err.contains("no connector is called 'in'; there are: out"), "{err}");
 }
+
+/// Rules for which there is no transformation of their own.
+#[test]
+fn expressions_map_filter_route_and_guard() {
+    let folder = temp_dir();
+    let pipeline = r#"
+[worker]
+bootstrap.servers = "embedded"
+
+[connectors.out]
+connector.class = "s3-sink"
+topics = "rows"
+store.url = "file:lake"
+s3.bucket.name = "rows"
+flush.size = 1
+transforms = ["adults", "names"]
+
+[chains.adults]
+
+[[chains.adults.transforms]]
+type = "filter"
+condition = "value.age >= 18"
+
+[[chains.adults.transforms]]
+type = "route"
+topic = '"adults." + value.country.lowerAscii()'
+
+[chains.names]
+when = { expression = "has(value.first) && has(value.last)" }
+
+[[chains.names.transforms]]
+type = "map"
+set.name = 'value.first + " " + value.last'
+"#;
+    config::write(folder.path(), "pipeline.toml", pipeline);
+    let text = r#"
+config = "pipeline.toml"
+
+[[cases]]
+topic = "rows"
+value = '{"age":17}'
+expected.dropped = true
+
+[[cases]]
+topic = "rows"
+value = '{"age":20,"country":"AL","first":"Abigail","last":"Ali"}'
+expected.topic = "adults.al"
+expected.value = '{"age":20,"country":"AL","first":"Abigail","last":"Ali","name":"Abigail Ali"}'
+
+[[cases]]
+topic = "rows"
+value = '{"age":20,"country":"AL","first":"Abigail"}'
+expected.topic = "adults.al"
+expected.value = '{"age":20,"country":"AL","first":"Abigail"}'
+
+[[cases]]
+topic = "rows"
+value = '{"country":"AL"}'
+expected.error = "evaluate value.age >= 18: there is no field 'age'"
+"#;
+    let file = config::write(folder.path(), "rules.test.toml", text);
+    let out = transform(&["test"], &[&file]).finish(RUN).exits_with(0).stdout;
+    assert!(out.ends_with("4 cases: 4 as expected, 0 not\n"), "{out}");
+
+    // A mistake is told with its place, before anything runs.
+    for (wrong, told) in [
+        ("value.age >= * 18", "condition: at column "),
+        ("agee > 1", "condition: there is no name or function 'agee', in: agee > 1; a record has value, key, topic"),
+    ] {
+        let file = config::write(folder.path(), "wrong.toml", pipeline.replace("value.age >= 18", wrong));
+        let err = Ottla::new(["validate".to_owned(), file.display().to_string()]).finish(RUN).exits_with(2).stderr;
+        assert!(err.contains(told) && err.contains("wrong.toml:"), "{err}");
+    }
+}

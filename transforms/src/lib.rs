@@ -1,7 +1,7 @@
 //! The transformations and predicates that come with Ottla.
 //!
 //! [`plugins`] is the catalogue. The native ones carry cleaning rules: garbage to null, quantities, timestamps, choice and
-//! order of fields. The others are Kafka Connect's, under its names and keys. One file each; the comment at its head is
+//! order of fields; and expressions, for what none of them foresees. The others are Kafka Connect's, under its names and keys. One file each; the comment at its head is
 //! the plugin's documentation, and the example in it is run by the tests.
 
 mod cast;
@@ -11,6 +11,7 @@ mod date_pattern;
 mod deduplicate;
 mod drop_headers;
 mod drop_if_all_null;
+mod expression;
 mod extract_field;
 mod field_path;
 mod fields;
@@ -22,6 +23,7 @@ mod insert_field;
 mod insert_header;
 mod java_replacement;
 mod key_or_value;
+mod map;
 mod mask_field;
 mod module_doc;
 mod null_if;
@@ -32,6 +34,7 @@ mod regex_router;
 mod replace_field;
 mod require_fields;
 mod requirements;
+mod route;
 mod schema_cache;
 mod select_fields;
 mod set_schema_metadata;
@@ -61,6 +64,9 @@ pub fn plugins() -> Vec<Plugin> {
         require_fields::plugin(),
         drop_if_all_null::plugin(),
         deduplicate::plugin(),
+        // Expressions.
+        map::plugin(),
+        route::plugin(),
     ];
     // Kafka Connect's.
     plugins.extend(cast::plugins());
@@ -80,6 +86,7 @@ pub fn plugins() -> Vec<Plugin> {
         regex_router::plugin(),
         timestamp_router::plugin(),
         value_to_key::plugin(),
+        predicates::expression::plugin(),
         predicates::has_header_key::plugin(),
         predicates::record_is_tombstone::plugin(),
         predicates::topic_name_matches::plugin(),

@@ -47,6 +47,19 @@ fn a_tombstone_has_no_value() {
 }
 
 #[test]
+fn an_expression_answers_and_decodes_what_it_names_alone() {
+    let mut predicate = predicate("expression", &[("condition", "topic == 't'")]).unwrap();
+    let mut record = Record::new("t", Value::Null);
+    record.value = Payload::json("{\"a\":1}".into());
+    assert!(predicate.test(&mut record).unwrap());
+    assert!(matches!(record.value, Payload::Json(_)), "the question must not decode the record");
+    let mut predicate = self::predicate("expression", &[("condition", "value.a == 1")]).unwrap();
+    assert!(predicate.test(&mut record).unwrap());
+    let error = predicate.test(&mut Record::new("t", Map::new())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PoisonRecord, "{error}");
+}
+
+#[test]
 fn a_wrong_configuration_is_told_when_it_is_read() {
     let error = predicate("topic-name-matches", &[]).err().unwrap();
     assert_eq!(

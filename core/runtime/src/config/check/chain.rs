@@ -165,8 +165,8 @@ impl Checker<'_> {
         found
     }
 
-    /// `when = { topic-matches = "..", has-header = "..", tombstone = true, not = { .. } }`: each is a predicate, and all must
-    /// hold.
+    /// `when = { topic-matches = "..", has-header = "..", tombstone = true, expression = "..", not = { .. } }`: each is a
+    /// predicate, and all must hold.
     fn when(&mut self, section: &Section, prefix: &str) -> Vec<GuardConfig> {
         let mut guards = Vec::new();
         let negated = section.under(prefix).filter(|(rest, _)| rest.starts_with("not.")).count();
@@ -180,6 +180,7 @@ impl Checker<'_> {
             let (name, properties, turned) = match question {
                 "topic-matches" => ("topic-name-matches", Some(("pattern", entry.value.as_str())), false),
                 "has-header" => ("has-header-key", Some(("name", entry.value.as_str())), false),
+                "expression" => ("expression", Some(("condition", entry.value.as_str())), false),
                 "tombstone" => match entry.value.trim() {
                     "true" => ("record-is-tombstone", None, false),
                     "false" => ("record-is-tombstone", None, true),
@@ -190,7 +191,7 @@ impl Checker<'_> {
                     }
                 },
                 _ => {
-                    let known = ["topic-matches", "has-header", "tombstone", "not"];
+                    let known = ["topic-matches", "has-header", "tombstone", "expression", "not"];
                     let hint = did_you_mean(question, known);
                     let message = format!("unknown question{hint} (there are {})", known.join(", "));
                     self.diagnostics.error(&entry.place, entry.written.clone(), message);
