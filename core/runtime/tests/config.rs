@@ -552,7 +552,7 @@ batch.toml:20: connectors.s3.consumer.override.fetch.min.byte: unknown setting o
 'consumer.override.fetch.min.bytes'?
 batch.toml:23: connectors.gone.connector.class: no connector is called 's3-snk'; did you mean 's3-sink'?
 batch.toml:26: chains.clean.when.topic-match: unknown question; did you mean 'topic-matches'? (there are topic-matches, \
-has-header, tombstone, not)
+has-header, tombstone, expression, not)
 batch.toml:29: chains.clean.transforms.null-if.value: unknown key; did you mean 'transforms.null-if.values'?
 batch.toml:31: conectors: unknown table; did you mean 'connectors'? (there are [worker], [gateway], [connectors.<name>] and [chains.<name>], and include = [..] above them)"
     );
