@@ -71,6 +71,9 @@ const TOPIC_REFRESH_SOON: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause before a question that failed is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(500);
+/// How long the group's decisions are answered while it is left, and how long none comes when it has no more.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
+const LEAVE_QUIET: Duration = Duration::from_millis(20);
 /// How long leaving a group may take; afterwards the thread is left to itself.
 const CLOSE_MAX: Duration = Duration::from_secs(15);
 
@@ -1175,6 +1178,17 @@ impl Poller {
         self.agree_to_revocation();
         let Self { member, fetcher, reader, inbox, .. } = self;
         drop((reader, fetcher));
+        // The group is left before the member is closed, and its decisions are answered until there is none left. One that came
+        // while librdkafka closes could find it done with the group: it drops the answer, and whoever gave it waits for ever.
+        member.unsubscribe();
+        let begun = Instant::now();
+        loop {
+            let answers = member.context().answers.load(Ordering::Acquire);
+            let _ = member.poll(LEAVE_QUIET);
+            if member.context().answers.load(Ordering::Acquire) == answers || begun.elapsed() > LEAVE_MAX {
+                break;
+            }
+        }
         // Questions that are being asked hold the member. They end by themselves.
         let begun = Instant::now();
         while Arc::strong_count(&member) > 1 && begun.elapsed() < PATIENCE {

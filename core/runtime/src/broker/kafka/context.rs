@@ -1,7 +1,7 @@
 //! What librdkafka tells by itself: log lines, troubles, rebalances. And its errors in our words.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ottla_api::offset::TopicPartition;
@@ -234,11 +234,18 @@ pub(super) struct Context {
     pub(super) rebalances: Mutex<Vec<Rebalance>>,
     /// The consumer is being closed: nobody acts on rebalances any more, they are agreed to at once.
     pub(super) closing: AtomicBool,
+    /// How many of the group's decisions were answered since then.
+    pub(super) answers: AtomicUsize,
 }
 
 impl Context {
     pub(super) fn new(connection: Arc<Connection>) -> Self {
-        Self { connection, rebalances: Mutex::new(Vec::new()), closing: AtomicBool::new(false) }
+        Self {
+            connection,
+            rebalances: Mutex::new(Vec::new()),
+            closing: AtomicBool::new(false),
+            answers: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -257,6 +264,7 @@ impl ConsumerContext for Context {
         let partitions = partitions_of(list);
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
+            self.answers.fetch_add(1, Ordering::AcqRel);
             let nothing = TopicPartitionList::new();
             let result =
                 if assigned { consumer.incremental_assign(&nothing) } else { consumer.incremental_unassign(&nothing) };
