@@ -234,13 +234,7 @@ impl Broker for KafkaBroker {
     async fn committed(&self, group: &str, topics: &[String]) -> Result<Positions> {
         let doing = format!("read committed offsets of group '{group}'");
         let known = self.topics().await.map_err(|error| error.during(&doing))?;
-        let partitions: Vec<TopicPartition> = topics
-            .iter()
-            .flat_map(|topic| {
-                let count = known.get(topic).copied().unwrap_or_default();
-                (0..count as i32).map(move |partition| TopicPartition::new(topic.as_str(), partition))
-            })
-            .collect();
+        let partitions = partitions_among(topics, &known);
         // A client knows the coordinator of one group. It asks; it does not join.
         let consumer = self.admin_consumer("ottla-admin", Some(group)).map_err(|error| error.during(&doing))?;
         blocking(move || {
@@ -373,14 +367,16 @@ fn offsets_of(
     timeout: Duration,
 ) -> KafkaResult<BTreeMap<TopicPartition, OffsetRange>> {
     let known = topics_of(&consumer.fetch_metadata(None, timeout)?);
-    let partitions: Vec<TopicPartition> = topics
-        .iter()
-        .flat_map(|topic| {
-            let count = known.get(topic).copied().unwrap_or_default();
-            (0..count as i32).map(move |partition| TopicPartition::new(topic.as_str(), partition))
-        })
-        .collect();
-    list_offsets(consumer, &partitions, timeout)
+    list_offsets(consumer, &partitions_among(topics, &known), timeout)
+}
+
+/// The partitions of those topics that exist, by how many `known` gives each.
+fn partitions_among(topics: &[String], known: &BTreeMap<String, usize>) -> Vec<TopicPartition> {
+    let of_topic = |topic: &String| {
+        let (name, count) = (topic.clone(), known.get(topic).copied().unwrap_or_default());
+        (0..count as i32).map(move |partition| TopicPartition::new(name.as_str(), partition))
+    };
+    topics.iter().flat_map(of_topic).collect()
 }
 
 /// First offset, and the end as a reader of committed records sees it.
