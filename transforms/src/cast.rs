@@ -42,13 +42,13 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.Cast$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("cast.rs"),
-        definition: CastConfig::definition,
-        constructor: Constructor::Transformation(|properties| Cast::construct(properties, KeyOrValue::Value)),
+        definition: &CastConfig::definition,
+        constructor: Constructor::Transformation(&|properties| Cast::construct(properties, KeyOrValue::Value)),
     };
     let key = Plugin {
         name: "cast-key",
         aliases: &["org.apache.kafka.connect.transforms.Cast$Key"],
-        constructor: Constructor::Transformation(|properties| Cast::construct(properties, KeyOrValue::Key)),
+        constructor: Constructor::Transformation(&|properties| Cast::construct(properties, KeyOrValue::Key)),
         ..value
     };
     [value, key]

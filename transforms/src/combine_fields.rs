@@ -42,8 +42,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("combine_fields.rs"),
-        definition: CombineFieldsConfig::definition,
-        constructor: Constructor::Transformation(CombineFields::construct),
+        definition: &CombineFieldsConfig::definition,
+        constructor: Constructor::Transformation(&CombineFields::construct),
     }
 }
 

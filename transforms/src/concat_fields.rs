@@ -36,8 +36,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("concat_fields.rs"),
-        definition: ConcatFieldsConfig::definition,
-        constructor: Constructor::Transformation(ConcatFields::construct),
+        definition: &ConcatFieldsConfig::definition,
+        constructor: Constructor::Transformation(&ConcatFields::construct),
     }
 }
 

@@ -45,8 +45,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("deduplicate.rs"),
-        definition: DeduplicateConfig::definition,
-        constructor: Constructor::Transformation(Deduplicate::construct),
+        definition: &DeduplicateConfig::definition,
+        constructor: Constructor::Transformation(&Deduplicate::construct),
     }
 }
 

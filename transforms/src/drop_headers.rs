@@ -28,8 +28,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &["org.apache.kafka.connect.transforms.DropHeaders"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("drop_headers.rs"),
-        definition: DropHeadersConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &DropHeadersConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             let config = DropHeadersConfig::from_properties(properties)?;
             if config.headers.is_empty() {
                 return Err(config_error("headers", "must name at least one header"));

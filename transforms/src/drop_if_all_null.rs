@@ -34,8 +34,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("drop_if_all_null.rs"),
-        definition: DropIfAllNullConfig::definition,
-        constructor: Constructor::Transformation(DropIfAllNull::construct),
+        definition: &DropIfAllNullConfig::definition,
+        constructor: Constructor::Transformation(&DropIfAllNull::construct),
     }
 }
 

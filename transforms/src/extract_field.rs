@@ -37,13 +37,13 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.ExtractField$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("extract_field.rs"),
-        definition: ExtractFieldConfig::definition,
-        constructor: Constructor::Transformation(|properties| ExtractField::construct(properties, KeyOrValue::Value)),
+        definition: &ExtractFieldConfig::definition,
+        constructor: Constructor::Transformation(&|properties| ExtractField::construct(properties, KeyOrValue::Value)),
     };
     let key = Plugin {
         name: "extract-field-key",
         aliases: &["org.apache.kafka.connect.transforms.ExtractField$Key"],
-        constructor: Constructor::Transformation(|properties| ExtractField::construct(properties, KeyOrValue::Key)),
+        constructor: Constructor::Transformation(&|properties| ExtractField::construct(properties, KeyOrValue::Key)),
         ..value
     };
     [value, key]

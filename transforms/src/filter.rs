@@ -43,8 +43,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &["org.apache.kafka.connect.transforms.Filter"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("filter.rs"),
-        definition: FilterConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &FilterConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             Ok(Box::new(Filter { condition: FilterConfig::from_properties(properties)?.condition }))
         }),
     }

@@ -38,13 +38,13 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.Flatten$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("flatten.rs"),
-        definition: FlattenConfig::definition,
-        constructor: Constructor::Transformation(|properties| Flatten::construct(properties, KeyOrValue::Value)),
+        definition: &FlattenConfig::definition,
+        constructor: Constructor::Transformation(&|properties| Flatten::construct(properties, KeyOrValue::Value)),
     };
     let key = Plugin {
         name: "flatten-key",
         aliases: &["org.apache.kafka.connect.transforms.Flatten$Key"],
-        constructor: Constructor::Transformation(|properties| Flatten::construct(properties, KeyOrValue::Key)),
+        constructor: Constructor::Transformation(&|properties| Flatten::construct(properties, KeyOrValue::Key)),
         ..value
     };
     [value, key]

@@ -42,13 +42,13 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.HeaderFrom$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("header_from.rs"),
-        definition: HeaderFromConfig::definition,
-        constructor: Constructor::Transformation(|properties| HeaderFrom::construct(properties, KeyOrValue::Value)),
+        definition: &HeaderFromConfig::definition,
+        constructor: Constructor::Transformation(&|properties| HeaderFrom::construct(properties, KeyOrValue::Value)),
     };
     let key = Plugin {
         name: "header-from-key",
         aliases: &["org.apache.kafka.connect.transforms.HeaderFrom$Key"],
-        constructor: Constructor::Transformation(|properties| HeaderFrom::construct(properties, KeyOrValue::Key)),
+        constructor: Constructor::Transformation(&|properties| HeaderFrom::construct(properties, KeyOrValue::Key)),
         ..value
     };
     [value, key]

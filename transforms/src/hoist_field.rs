@@ -33,13 +33,13 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.HoistField$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("hoist_field.rs"),
-        definition: HoistFieldConfig::definition,
-        constructor: Constructor::Transformation(|properties| HoistField::construct(properties, KeyOrValue::Value)),
+        definition: &HoistFieldConfig::definition,
+        constructor: Constructor::Transformation(&|properties| HoistField::construct(properties, KeyOrValue::Value)),
     };
     let key = Plugin {
         name: "hoist-field-key",
         aliases: &["org.apache.kafka.connect.transforms.HoistField$Key"],
-        constructor: Constructor::Transformation(|properties| HoistField::construct(properties, KeyOrValue::Key)),
+        constructor: Constructor::Transformation(&|properties| HoistField::construct(properties, KeyOrValue::Key)),
         ..value
     };
     [value, key]

@@ -44,13 +44,13 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.InsertField$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("insert_field.rs"),
-        definition: InsertFieldConfig::definition,
-        constructor: Constructor::Transformation(|properties| InsertField::construct(properties, KeyOrValue::Value)),
+        definition: &InsertFieldConfig::definition,
+        constructor: Constructor::Transformation(&|properties| InsertField::construct(properties, KeyOrValue::Value)),
     };
     let key = Plugin {
         name: "insert-field-key",
         aliases: &["org.apache.kafka.connect.transforms.InsertField$Key"],
-        constructor: Constructor::Transformation(|properties| InsertField::construct(properties, KeyOrValue::Key)),
+        constructor: Constructor::Transformation(&|properties| InsertField::construct(properties, KeyOrValue::Key)),
         ..value
     };
     [value, key]

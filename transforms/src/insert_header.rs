@@ -38,8 +38,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &["org.apache.kafka.connect.transforms.InsertHeader"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("insert_header.rs"),
-        definition: InsertHeaderConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &InsertHeaderConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             let config = InsertHeaderConfig::from_properties(properties)?;
             let (schema, value) = read_literal(&config.literal);
             Ok(Box::new(InsertHeader { header: Header { key: config.header, value, schema } }))

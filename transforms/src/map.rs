@@ -41,8 +41,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("map.rs"),
-        definition: MapConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &MapConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             let config = MapConfig::from_properties(properties)?;
             if config.set.is_empty() {
                 return Err(config_error(

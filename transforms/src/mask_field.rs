@@ -37,13 +37,13 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.MaskField$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("mask_field.rs"),
-        definition: MaskFieldConfig::definition,
-        constructor: Constructor::Transformation(|properties| MaskField::construct(properties, KeyOrValue::Value)),
+        definition: &MaskFieldConfig::definition,
+        constructor: Constructor::Transformation(&|properties| MaskField::construct(properties, KeyOrValue::Value)),
     };
     let key = Plugin {
         name: "mask-field-key",
         aliases: &["org.apache.kafka.connect.transforms.MaskField$Key"],
-        constructor: Constructor::Transformation(|properties| MaskField::construct(properties, KeyOrValue::Key)),
+        constructor: Constructor::Transformation(&|properties| MaskField::construct(properties, KeyOrValue::Key)),
         ..value
     };
     [value, key]

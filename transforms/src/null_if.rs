@@ -45,8 +45,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("null_if.rs"),
-        definition: NullIfConfig::definition,
-        constructor: Constructor::Transformation(NullIf::construct),
+        definition: &NullIfConfig::definition,
+        constructor: Constructor::Transformation(&NullIf::construct),
     }
 }
 

@@ -36,8 +36,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("parse_quantity.rs"),
-        definition: ParseQuantityConfig::definition,
-        constructor: Constructor::Transformation(ParseQuantity::construct),
+        definition: &ParseQuantityConfig::definition,
+        constructor: Constructor::Transformation(&ParseQuantity::construct),
     }
 }
 

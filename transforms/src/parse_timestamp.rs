@@ -45,8 +45,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("parse_timestamp.rs"),
-        definition: ParseTimestampConfig::definition,
-        constructor: Constructor::Transformation(ParseTimestamp::construct),
+        definition: &ParseTimestampConfig::definition,
+        constructor: Constructor::Transformation(&ParseTimestamp::construct),
     }
 }
 

@@ -35,8 +35,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &["org.apache.kafka.connect.transforms.RegexRouter"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("regex_router.rs"),
-        definition: RegexRouterConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &RegexRouterConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             let config = RegexRouterConfig::from_properties(properties)?;
             let replacement = Replacement::parse(&config.replacement, &config.regex)
                 .map_err(|message| config_error("replacement", message))?;

@@ -39,13 +39,13 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.ReplaceField$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("replace_field.rs"),
-        definition: ReplaceFieldConfig::definition,
-        constructor: Constructor::Transformation(|properties| ReplaceField::construct(properties, KeyOrValue::Value)),
+        definition: &ReplaceFieldConfig::definition,
+        constructor: Constructor::Transformation(&|properties| ReplaceField::construct(properties, KeyOrValue::Value)),
     };
     let key = Plugin {
         name: "replace-field-key",
         aliases: &["org.apache.kafka.connect.transforms.ReplaceField$Key"],
-        constructor: Constructor::Transformation(|properties| ReplaceField::construct(properties, KeyOrValue::Key)),
+        constructor: Constructor::Transformation(&|properties| ReplaceField::construct(properties, KeyOrValue::Key)),
         ..value
     };
     [value, key]

@@ -34,8 +34,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("require_fields.rs"),
-        definition: RequireFieldsConfig::definition,
-        constructor: Constructor::Transformation(RequireFields::construct),
+        definition: &RequireFieldsConfig::definition,
+        constructor: Constructor::Transformation(&RequireFields::construct),
     }
 }
 

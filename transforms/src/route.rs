@@ -31,8 +31,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("route.rs"),
-        definition: RouteConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &RouteConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             Ok(Box::new(Route { topic: RouteConfig::from_properties(properties)?.topic, last: None }))
         }),
     }

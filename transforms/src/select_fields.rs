@@ -36,8 +36,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("select_fields.rs"),
-        definition: SelectFieldsConfig::definition,
-        constructor: Constructor::Transformation(SelectFields::construct),
+        definition: &SelectFieldsConfig::definition,
+        constructor: Constructor::Transformation(&SelectFields::construct),
     }
 }
 

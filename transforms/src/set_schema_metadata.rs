@@ -35,15 +35,15 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.SetSchemaMetadata$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("set_schema_metadata.rs"),
-        definition: SetSchemaMetadataConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &SetSchemaMetadataConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             SetSchemaMetadata::construct(properties, KeyOrValue::Value)
         }),
     };
     let key = Plugin {
         name: "set-schema-metadata-key",
         aliases: &["org.apache.kafka.connect.transforms.SetSchemaMetadata$Key"],
-        constructor: Constructor::Transformation(|properties| {
+        constructor: Constructor::Transformation(&|properties| {
             SetSchemaMetadata::construct(properties, KeyOrValue::Key)
         }),
         ..value

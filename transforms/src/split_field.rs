@@ -33,8 +33,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("split_field.rs"),
-        definition: SplitFieldConfig::definition,
-        constructor: Constructor::Transformation(SplitField::construct),
+        definition: &SplitFieldConfig::definition,
+        constructor: Constructor::Transformation(&SplitField::construct),
     }
 }
 

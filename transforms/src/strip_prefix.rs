@@ -40,8 +40,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("strip_prefix.rs"),
-        definition: StripPrefixConfig::definition,
-        constructor: Constructor::Transformation(StripPrefix::construct),
+        definition: &StripPrefixConfig::definition,
+        constructor: Constructor::Transformation(&StripPrefix::construct),
     }
 }
 

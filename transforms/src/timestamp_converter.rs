@@ -43,15 +43,15 @@ pub(crate) fn plugins() -> [Plugin; 2] {
         aliases: &["org.apache.kafka.connect.transforms.TimestampConverter$Value"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("timestamp_converter.rs"),
-        definition: TimestampConverterConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &TimestampConverterConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             TimestampConverter::construct(properties, KeyOrValue::Value)
         }),
     };
     let key = Plugin {
         name: "timestamp-converter-key",
         aliases: &["org.apache.kafka.connect.transforms.TimestampConverter$Key"],
-        constructor: Constructor::Transformation(|properties| {
+        constructor: Constructor::Transformation(&|properties| {
             TimestampConverter::construct(properties, KeyOrValue::Key)
         }),
         ..value

@@ -34,8 +34,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &["org.apache.kafka.connect.transforms.TimestampRouter"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("timestamp_router.rs"),
-        definition: TimestampRouterConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &TimestampRouterConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             let config = TimestampRouterConfig::from_properties(properties)?;
             let (format, pattern) = (config.topic, config.pattern);
             Ok(Box::new(TimestampRouter { format, pattern, time: String::new(), last: None }))

@@ -37,8 +37,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &["org.apache.kafka.connect.transforms.ValueToKey"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("value_to_key.rs"),
-        definition: ValueToKeyConfig::definition,
-        constructor: Constructor::Transformation(|properties| {
+        definition: &ValueToKeyConfig::definition,
+        constructor: Constructor::Transformation(&|properties| {
             let config = ValueToKeyConfig::from_properties(properties)?;
             let fields = not_empty("fields", config.fields)?;
             let paths: Result<Vec<_>, String> =

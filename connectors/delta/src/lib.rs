@@ -39,7 +39,7 @@ pub fn plugins() -> Vec<Plugin> {
         aliases: &[],
         version: env!("CARGO_PKG_VERSION"),
         doc: DOC,
-        definition: DeltaSinkConfig::definition,
-        constructor: Constructor::Sink(|| Box::new(DeltaSinkConnector)),
+        definition: &DeltaSinkConfig::definition,
+        constructor: Constructor::Sink(&|| Box::new(DeltaSinkConnector)),
     }]
 }

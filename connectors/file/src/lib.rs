@@ -43,16 +43,16 @@ pub fn plugins() -> Vec<Plugin> {
             aliases: &["org.apache.kafka.connect.file.FileStreamSourceConnector", "FileStreamSource"],
             version: env!("CARGO_PKG_VERSION"),
             doc: SOURCE_DOC,
-            definition: FileSourceConfig::definition,
-            constructor: Constructor::Source(|| Box::new(FileSource)),
+            definition: &FileSourceConfig::definition,
+            constructor: Constructor::Source(&|| Box::new(FileSource)),
         },
         Plugin {
             name: "file-sink",
             aliases: &["org.apache.kafka.connect.file.FileStreamSinkConnector", "FileStreamSink"],
             version: env!("CARGO_PKG_VERSION"),
             doc: SINK_DOC,
-            definition: FileSinkConfig::definition,
-            constructor: Constructor::Sink(|| Box::new(FileSink)),
+            definition: &FileSinkConfig::definition,
+            constructor: Constructor::Sink(&|| Box::new(FileSink)),
         },
     ]
 }

@@ -44,16 +44,16 @@ pub fn plugins() -> Vec<Plugin> {
             aliases: &["io.confluent.connect.kinesis.KinesisSourceConnector"],
             version: env!("CARGO_PKG_VERSION"),
             doc: SOURCE_DOC,
-            definition: KinesisSourceConfig::definition,
-            constructor: Constructor::Source(|| Box::new(KinesisSource)),
+            definition: &KinesisSourceConfig::definition,
+            constructor: Constructor::Source(&|| Box::new(KinesisSource)),
         },
         Plugin {
             name: "kinesis-sink",
             aliases: &[],
             version: env!("CARGO_PKG_VERSION"),
             doc: SINK_DOC,
-            definition: KinesisSinkConfig::definition,
-            constructor: Constructor::Sink(|| Box::new(KinesisSink)),
+            definition: &KinesisSinkConfig::definition,
+            constructor: Constructor::Sink(&|| Box::new(KinesisSink)),
         },
     ]
 }

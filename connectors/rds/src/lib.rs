@@ -44,7 +44,7 @@ pub fn plugins() -> Vec<Plugin> {
         aliases: &[],
         version: env!("CARGO_PKG_VERSION"),
         doc: DOC,
-        definition: config::RdsSourceConfig::definition,
-        constructor: Constructor::Source(|| Box::new(source::RdsSource)),
+        definition: &config::RdsSourceConfig::definition,
+        constructor: Constructor::Source(&|| Box::new(source::RdsSource)),
     }]
 }

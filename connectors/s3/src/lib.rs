@@ -37,7 +37,7 @@ pub fn plugins() -> Vec<Plugin> {
         aliases: &["io.confluent.connect.s3.S3SinkConnector"],
         version: env!("CARGO_PKG_VERSION"),
         doc: DOC,
-        definition: S3SinkConfig::definition,
-        constructor: Constructor::Sink(|| Box::new(S3SinkConnector)),
+        definition: &S3SinkConfig::definition,
+        constructor: Constructor::Sink(&|| Box::new(S3SinkConnector)),
     }]
 }

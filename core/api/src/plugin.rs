@@ -11,8 +11,12 @@ use crate::sink::SinkConnector;
 use crate::source::SourceConnector;
 use crate::transformation::Transformation;
 
-/// The description of one plugin. A crate of plugins exports `fn plugins() -> Vec<Plugin>`.
-#[derive(Clone)]
+/// A function of a plugin. Most are plain functions or closures without captures, `&|| Box::new(MySink)`, so that a plugin can
+/// be a constant; those of a loaded library know which library they call.
+pub type Function<F> = &'static F;
+
+/// The description of one plugin. A crate of plugins has `const PLUGINS: &[Plugin]`.
+#[derive(Clone, Copy)]
 pub struct Plugin {
     /// The native name, kebab-case: `s3-sink`, `null-if`.
     pub name: &'static str,
@@ -23,7 +27,7 @@ pub struct Plugin {
     /// What it does: a first sentence, then as much Markdown as helps.
     pub doc: &'static str,
     /// Its options.
-    pub definition: fn() -> ConfigDef,
+    pub definition: Function<dyn Fn() -> ConfigDef + Send + Sync>,
     /// How it is made.
     pub constructor: Constructor,
 }
@@ -32,17 +36,17 @@ pub struct Plugin {
 #[derive(Clone, Copy)]
 pub enum Constructor {
     /// A source connector.
-    Source(fn() -> Box<dyn SourceConnector>),
+    Source(Function<dyn Fn() -> Box<dyn SourceConnector> + Send + Sync>),
     /// A sink connector.
-    Sink(fn() -> Box<dyn SinkConnector>),
+    Sink(Function<dyn Fn() -> Box<dyn SinkConnector> + Send + Sync>),
     /// A transformation with its own options (no `transforms.<name>.` in front).
-    Transformation(fn(&Properties) -> Result<Box<dyn Transformation>>),
+    Transformation(Function<dyn Fn(&Properties) -> Result<Box<dyn Transformation>> + Send + Sync>),
     /// A predicate with its own options.
-    Predicate(fn(&Properties) -> Result<Box<dyn Predicate>>),
+    Predicate(Function<dyn Fn(&Properties) -> Result<Box<dyn Predicate>> + Send + Sync>),
     /// A converter with its own options; the flag says whether it is for keys.
-    Converter(fn(&Properties, bool) -> Result<Box<dyn Converter>>),
+    Converter(Function<dyn Fn(&Properties, bool) -> Result<Box<dyn Converter>> + Send + Sync>),
     /// A config provider with its `param.` options.
-    ConfigProvider(fn(&Properties) -> Result<Box<dyn ConfigProvider>>),
+    ConfigProvider(Function<dyn Fn(&Properties) -> Result<Box<dyn ConfigProvider>> + Send + Sync>),
 }
 
 /// The kind of a plugin.

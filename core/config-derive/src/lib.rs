@@ -159,7 +159,7 @@ fn expand_config(input: &DeriveInput) -> syn::Result<proc_macro2::TokenStream> {
                 importance: ::ottla_api::config::Importance::#importance,
                 secret: <#value_type as ::ottla_api::config::ConfigValue>::is_secret(),
                 doc: #doc.into(),
-                check: |text| {
+                check: &|text| {
                     ::ottla_api::config::parse_in_range::<#value_type>(text, (#min, #max)).map(|_| ())
                 },
             })

@@ -40,22 +40,22 @@ pub fn plugins() -> Vec<Plugin> {
             &["org.apache.kafka.connect.json.JsonConverter"],
             "JSON text. With `schemas.enable=false` any JSON, which goes on as it came as long as nothing looks inside; \
              else an envelope of a schema and a payload.",
-            JsonConverterConfig::definition,
-            |properties, _| Ok(Box::new(JsonConverter::new(JsonConverterConfig::from_properties(properties)?))),
+            &JsonConverterConfig::definition,
+            &|properties, _| Ok(Box::new(JsonConverter::new(JsonConverterConfig::from_properties(properties)?))),
         ),
         plugin(
             "string",
             &["org.apache.kafka.connect.storage.StringConverter"],
             "Text. Data that is not text is written as Java prints it.",
-            StringConverterConfig::definition,
-            |properties, _| Ok(Box::new(StringConverter::new(&StringConverterConfig::from_properties(properties)?))),
+            &StringConverterConfig::definition,
+            &|properties, _| Ok(Box::new(StringConverter::new(&StringConverterConfig::from_properties(properties)?))),
         ),
         plugin(
             "bytes",
             &["org.apache.kafka.connect.converters.ByteArrayConverter"],
             "Bytes as they are.",
-            ConfigDef::new,
-            |_, _| Ok(Box::new(ByteArrayConverter)),
+            &ConfigDef::new,
+            &|_, _| Ok(Box::new(ByteArrayConverter)),
         ),
     ];
     plugins.extend(number::plugins());

@@ -126,8 +126,8 @@ pub(crate) fn plugins() -> Vec<Plugin> {
             aliases,
             version: env!("CARGO_PKG_VERSION"),
             doc,
-            definition: ConfigDef::new,
-            constructor: Constructor::Converter(|_, _| Ok(Box::new(NumberConverter::<N>::new()))),
+            definition: &ConfigDef::new,
+            constructor: Constructor::Converter(&|_, _| Ok(Box::new(NumberConverter::<N>::new()))),
         }
     }
     vec![

@@ -136,7 +136,7 @@ mod stubs {
     fn plugin(
         name: &'static str,
         aliases: &'static [&'static str],
-        definition: fn() -> ConfigDef,
+        definition: ottla_api::plugin::Function<dyn Fn() -> ConfigDef + Send + Sync>,
         constructor: Constructor,
     ) -> Plugin {
         Plugin { name, aliases, version: "1", doc: "A stand-in.", definition, constructor }
@@ -147,15 +147,15 @@ mod stubs {
             plugin(
                 "s3-sink",
                 &["io.confluent.connect.s3.S3SinkConnector"],
-                S3Config::definition,
-                Constructor::Sink(|| Box::new(S3Sink)),
+                &S3Config::definition,
+                Constructor::Sink(&|| Box::new(S3Sink)),
             ),
-            plugin("rds-source", &[], RowsConfig::definition, Constructor::Source(|| Box::new(Rows))),
+            plugin("rds-source", &[], &RowsConfig::definition, Constructor::Source(&|| Box::new(Rows))),
             plugin(
                 "regex-router",
                 &["org.apache.kafka.connect.transforms.RegexRouter"],
-                RouterConfig::definition,
-                Constructor::Transformation(|properties| {
+                &RouterConfig::definition,
+                Constructor::Transformation(&|properties| {
                     let config = RouterConfig::from_properties(properties)?;
                     regex::Regex::new(&config.regex).map_err(|_| Error::config("regex: is no regular expression"))?;
                     Ok(Box::new(Identity))
@@ -164,8 +164,8 @@ mod stubs {
             plugin(
                 "null-if",
                 &[],
-                NullIfConfig::definition,
-                Constructor::Transformation(|properties| {
+                &NullIfConfig::definition,
+                Constructor::Transformation(&|properties| {
                     NullIfConfig::from_properties(properties)?;
                     Ok(Box::new(Identity))
                 }),

@@ -85,8 +85,8 @@ fn registry() -> Registry {
         aliases: &[],
         version: "1",
         doc: "A double.",
-        definition: MoodySinkConfig::definition,
-        constructor: Constructor::Sink(|| Box::new(MoodySink)),
+        definition: &MoodySinkConfig::definition,
+        constructor: Constructor::Sink(&|| Box::new(MoodySink)),
     };
     Registry::new([builtin(), ottla_converters::plugins(), vec![sink]].concat())
 }

@@ -19,8 +19,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &[],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("expression.rs"),
-        definition: ExpressionConfig::definition,
-        constructor: Constructor::Predicate(|properties| {
+        definition: &ExpressionConfig::definition,
+        constructor: Constructor::Predicate(&|properties| {
             Ok(Box::new(Condition(ExpressionConfig::from_properties(properties)?.condition)))
         }),
     }

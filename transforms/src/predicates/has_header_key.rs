@@ -18,8 +18,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &["org.apache.kafka.connect.transforms.predicates.HasHeaderKey"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("has_header_key.rs"),
-        definition: HasHeaderKeyConfig::definition,
-        constructor: Constructor::Predicate(|properties| {
+        definition: &HasHeaderKeyConfig::definition,
+        constructor: Constructor::Predicate(&|properties| {
             let config = HasHeaderKeyConfig::from_properties(properties)?;
             if config.name.is_empty() {
                 return Err(config_error("name", "must not be empty"));

@@ -15,8 +15,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &["org.apache.kafka.connect.transforms.predicates.RecordIsTombstone"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("record_is_tombstone.rs"),
-        definition: ConfigDef::new,
-        constructor: Constructor::Predicate(|_| Ok(Box::new(RecordIsTombstone))),
+        definition: &ConfigDef::new,
+        constructor: Constructor::Predicate(&|_| Ok(Box::new(RecordIsTombstone))),
     }
 }
 

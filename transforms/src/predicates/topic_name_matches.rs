@@ -19,8 +19,8 @@ pub(crate) fn plugin() -> Plugin {
         aliases: &["org.apache.kafka.connect.transforms.predicates.TopicNameMatches"],
         version: crate::VERSION,
         doc: crate::module_doc::module_doc!("topic_name_matches.rs"),
-        definition: TopicNameMatchesConfig::definition,
-        constructor: Constructor::Predicate(|properties| {
+        definition: &TopicNameMatchesConfig::definition,
+        constructor: Constructor::Predicate(&|properties| {
             let config = TopicNameMatchesConfig::from_properties(properties)?;
             Ok(Box::new(TopicNameMatches { pattern: config.pattern, last: None }))
         }),

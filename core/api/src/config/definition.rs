@@ -1,6 +1,9 @@
 //! Definitions: the options of a plugin as data, for checking, explaining and generating reference pages.
 
 use std::borrow::Cow;
+use std::fmt;
+
+use crate::plugin::Function;
 
 /// The options of one plugin, in the order in which they are documented.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +57,7 @@ pub enum Importance {
 }
 
 /// One option.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ConfigKey {
     /// Its key, or the beginning of its keys.
     pub name: KeyName,
@@ -75,7 +78,7 @@ pub struct ConfigKey {
     /// What it does.
     pub doc: Cow<'static, str>,
     /// Checks a text without keeping what it means: type, bounds, choices.
-    pub check: fn(&str) -> Result<(), String>,
+    pub check: Function<dyn Fn(&str) -> Result<(), String> + Send + Sync>,
 }
 
 impl ConfigKey {
@@ -93,5 +96,12 @@ impl ConfigKey {
             KeyName::Exact(name) => name == key || self.aliases.contains(&key),
             KeyName::Prefix(prefix) => key.len() > prefix.len() && key.starts_with(prefix.as_ref()),
         }
+    }
+}
+
+/// Without the check, which is code.
+impl fmt::Debug for ConfigKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConfigKey({}: {})", self.display_name(), self.type_name)
     }
 }

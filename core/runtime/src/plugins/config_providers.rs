@@ -20,8 +20,8 @@ pub fn plugins() -> Vec<Plugin> {
             aliases: &["org.apache.kafka.common.config.provider.FileConfigProvider"],
             version: env!("CARGO_PKG_VERSION"),
             doc: "Reads `${file:/path/to/secrets.properties:key}` from a `.properties` file.",
-            definition: AllowedPaths::definition,
-            constructor: Constructor::ConfigProvider(|properties| {
+            definition: &AllowedPaths::definition,
+            constructor: Constructor::ConfigProvider(&|properties| {
                 Ok(Box::new(FileConfigProvider(AllowedPaths::from_properties(properties)?)))
             }),
         },
@@ -30,8 +30,8 @@ pub fn plugins() -> Vec<Plugin> {
             aliases: &["org.apache.kafka.common.config.provider.EnvVarConfigProvider"],
             version: env!("CARGO_PKG_VERSION"),
             doc: "Reads `${env:NAME}` from the worker's environment.",
-            definition: EnvOptions::definition,
-            constructor: Constructor::ConfigProvider(|properties| {
+            definition: &EnvOptions::definition,
+            constructor: Constructor::ConfigProvider(&|properties| {
                 let options = EnvOptions::from_properties(properties)?;
                 let allowed = options.allowlist_pattern.map(|pattern| java_regex::full_match(&pattern)).transpose();
                 let allowed = allowed.map_err(|message| Error::config(format!("allowlist.pattern: {message}")))?;
@@ -43,8 +43,8 @@ pub fn plugins() -> Vec<Plugin> {
             aliases: &["org.apache.kafka.common.config.provider.DirectoryConfigProvider"],
             version: env!("CARGO_PKG_VERSION"),
             doc: "Reads `${dir:/path/to/folder:file}`: the whole content of a file, as mounted secrets come.",
-            definition: AllowedPaths::definition,
-            constructor: Constructor::ConfigProvider(|properties| {
+            definition: &AllowedPaths::definition,
+            constructor: Constructor::ConfigProvider(&|properties| {
                 Ok(Box::new(DirectoryConfigProvider(AllowedPaths::from_properties(properties)?)))
             }),
         },

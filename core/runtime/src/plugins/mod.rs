@@ -162,12 +162,12 @@ mod tests {
     use super::*;
 
     fn plugin(name: &'static str, aliases: &'static [&'static str], constructor: Constructor) -> Plugin {
-        Plugin { name, aliases, version: "1", doc: "", definition: ConfigDef::new, constructor }
+        Plugin { name, aliases, version: "1", doc: "", definition: &ConfigDef::new, constructor }
     }
 
     fn registry() -> Registry {
-        let sink = Constructor::Sink(|| unreachable!());
-        let transform = Constructor::Transformation(|_| unreachable!());
+        let sink = Constructor::Sink(&|| unreachable!());
+        let transform = Constructor::Transformation(&|_| unreachable!());
         Registry::new(vec![
             plugin("s3-sink", &["io.confluent.connect.s3.S3SinkConnector"], sink),
             plugin("file-sink", &["org.apache.kafka.connect.file.FileStreamSinkConnector"], sink),

@@ -245,7 +245,7 @@ impl Transformation for Obedient {
 }
 
 fn plugin(name: &'static str, constructor: Constructor) -> Plugin {
-    Plugin { name, aliases: &[], version: "1", doc: "A double.", definition: ErrorsConfig::definition, constructor }
+    Plugin { name, aliases: &[], version: "1", doc: "A double.", definition: &ErrorsConfig::definition, constructor }
 }
 
 /// A connector with JSON values and the chain above.
@@ -255,7 +255,7 @@ pub(crate) fn connector(errors: &[(&str, &str)]) -> ConnectorConfig {
         plugin: registry.find(&[PluginKind::Converter], "json").unwrap_or_else(|_| panic!("the json converter")),
         properties: Properties::from_iter([("schemas.enable", "false")]),
     };
-    let obedient = Constructor::Transformation(|_| Ok(Box::new(Obedient)));
+    let obedient = Constructor::Transformation(&|_| Ok(Box::new(Obedient)));
     ConnectorConfig {
         name: "c".to_owned(),
         plugin: plugin("double", obedient),
