@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::demo::DemoArgs;
 use crate::logging::LogFormat;
-use crate::plugins::PluginsArgs;
+use crate::plugin::PluginsArgs;
 #[cfg(feature = "query")]
 use crate::query::QueryArgs;
 use crate::run::RunArgs;
@@ -53,7 +53,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Check configuration files without connecting to anything.
     Validate(ValidateArgs),
-    /// List and explain connectors, transformations, predicates and converters.
+    /// List and explain connectors, transformations, predicates and converters, and test them.
+    #[command(visible_alias = "plugin")]
     Plugins(PluginsArgs),
     /// Show what transformations make of records, and test them.
     Transform(TransformArgs),

@@ -3,7 +3,7 @@
 mod args;
 mod demo;
 mod logging;
-mod plugins;
+mod plugin;
 mod progress;
 #[cfg(feature = "query")]
 mod query;
@@ -38,7 +38,7 @@ async fn main() -> ExitCode {
     let code = match args.command {
         Command::Run(run) => run::run(run, &registry, &logging).await,
         Command::Validate(validate) => validate::run(validate, &registry),
-        Command::Plugins(plugins) => plugins::run(plugins, &registry),
+        Command::Plugins(plugins) => plugin::run(plugins, &registry).await,
         Command::Transform(transform) => transform::run(transform, &registry),
         Command::Topics(topics) => exit_code(topics::run(topics, &registry).await),
         #[cfg(feature = "query")]

@@ -1,66 +1,15 @@
-//! `ottla plugins`: what there is, and what each option of it means.
+//! `ottla plugins list`, `describe`: what there is, and what each option of it means.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use comfy_table::Table;
 use ottla_api::config::{ConfigKey, Importance, KeyName};
 use ottla_api::plugin::{Plugin, PluginKind};
-use ottla_runtime::config::reference;
 use ottla_runtime::plugins::Registry;
 use serde_json::{Value, json};
 
-use crate::{EXIT_CONFIG, EXIT_DONE};
-
 /// Longest line of what is printed for people, where no terminal says less.
 const PAGE_WIDTH: usize = 100;
-
-/// Options of `ottla plugins`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  ottla plugins
-  ottla plugins describe s3-sink
-  ottla plugins describe JsonConverter --json
-  ottla plugins reference > configuration.md")]
-pub(crate) struct PluginsArgs {
-    #[command(subcommand)]
-    command: Option<PluginsCommand>,
-    /// Answers in JSON.
-    #[arg(long, global = true)]
-    json: bool,
-}
-
-/// What to show.
-#[derive(Debug, clap::Subcommand)]
-enum PluginsCommand {
-    /// Explain one plugin: every option with its type, default and meaning.
-    Describe {
-        /// Its native name, a Java class name, or the end of one.
-        name: String,
-    },
-    /// Print the reference of every option as Markdown.
-    Reference,
-}
-
-/// Shows; the answer is the exit code.
-pub(crate) fn run(args: PluginsArgs, registry: &Registry) -> u8 {
-    let text = match args.command {
-        None if args.json => format!("{:#}\n", Value::from_iter(sorted(registry).into_iter().map(summary))),
-        None => list(registry),
-        Some(PluginsCommand::Reference) => reference(registry),
-        Some(PluginsCommand::Describe { name }) => match registry.find_any(&name) {
-            Ok(plugin) if args.json => format!("{:#}\n", details(&plugin)),
-            Ok(plugin) => describe(&plugin),
-            Err(error) => {
-                eprintln!("ottla: {error}");
-                return EXIT_CONFIG;
-            }
-        },
-    };
-    // A reader that has seen enough (`| head`) is no failure.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    EXIT_DONE
-}
 
 /// By kind, then by name.
 fn sorted(registry: &Registry) -> Vec<&Plugin> {
@@ -69,7 +18,8 @@ fn sorted(registry: &Registry) -> Vec<&Plugin> {
     plugins
 }
 
-fn list(registry: &Registry) -> String {
+/// Every plugin on a line, grouped by kind.
+pub(super) fn list(registry: &Registry) -> String {
     let plugins = sorted(registry);
     let width = plugins.iter().map(|plugin| plugin.name.len()).max().unwrap_or_default();
     let mut text = String::new();
@@ -91,6 +41,11 @@ fn list(registry: &Registry) -> String {
     }
     text.push_str("`ottla plugins describe NAME` explains every option of one. Names of Kafka Connect, in brackets, are accepted too.\n");
     text
+}
+
+/// The same as JSON.
+pub(super) fn list_json(registry: &Registry) -> Value {
+    Value::from_iter(sorted(registry).into_iter().map(summary))
 }
 
 fn title(kind: PluginKind) -> &'static str {
@@ -123,7 +78,8 @@ fn first_sentence(doc: &str) -> String {
     }
 }
 
-fn describe(plugin: &Plugin) -> String {
+/// Everything about one plugin.
+pub(super) fn describe(plugin: &Plugin) -> String {
     let width = page_width();
     let doc = page(plugin.doc.trim(), width);
     let mut text = format!("{} ({}, version {})\n\n{doc}", plugin.name, plugin.kind(), plugin.version);
@@ -230,7 +186,8 @@ fn summary(plugin: &Plugin) -> Value {
     })
 }
 
-fn details(plugin: &Plugin) -> Value {
+/// The same as JSON.
+pub(super) fn details(plugin: &Plugin) -> Value {
     let mut value = summary(plugin);
     value["doc"] = json!(plugin.doc);
     value["options"] = (plugin.definition)()
