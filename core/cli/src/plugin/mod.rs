@@ -1,0 +1,60 @@
+//! `ottla plugins`: what there is, what each option of it means, and whether it keeps its promises.
+
+mod explain;
+
+use std::io::Write as _;
+
+use clap::{Args, Subcommand};
+use ottla_runtime::config::reference;
+use ottla_runtime::plugins::Registry;
+
+use crate::{EXIT_CONFIG, EXIT_DONE};
+
+/// Options of `ottla plugins`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  ottla plugins
+  ottla plugins describe s3-sink
+  ottla plugins describe JsonConverter --json
+  ottla plugins reference > configuration.md")]
+pub(crate) struct PluginsArgs {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Answers in JSON.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List all plugins; the same as no command.
+    List,
+    /// Explain one plugin: every option with its type, default and meaning.
+    Describe {
+        /// Its native name, a Java class name, or the end of one.
+        name: String,
+    },
+    /// Print the reference of every option as Markdown.
+    Reference,
+}
+
+/// Runs; the answer is the exit code.
+pub(crate) async fn run(args: PluginsArgs, registry: &Registry) -> u8 {
+    let text = match args.command.unwrap_or(Command::List) {
+        Command::List if args.json => format!("{:#}\n", explain::list_json(registry)),
+        Command::List => explain::list(registry),
+        Command::Reference => reference(registry),
+        Command::Describe { name } => match registry.find_any(&name) {
+            Ok(plugin) if args.json => format!("{:#}\n", explain::details(&plugin)),
+            Ok(plugin) => explain::describe(&plugin),
+            Err(error) => {
+                eprintln!("ottla: {error}");
+                return EXIT_CONFIG;
+            }
+        },
+    };
+    // A reader that has seen enough (`| head`) is no failure.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    EXIT_DONE
+}
