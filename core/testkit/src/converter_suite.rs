@@ -6,6 +6,8 @@
 //! | [`bytes_are_stable`](ConverterSuite::bytes_are_stable) | the same data gives the same bytes, also after a round trip |
 //! | [`null_is_null`](ConverterSuite::null_is_null) | no bytes are null without a schema, and the other way round |
 //! | [`hostile_bytes_fail_one_record`](ConverterSuite::hostile_bytes_fail_one_record) | any bytes at all give data or `PoisonRecord` |
+//! | [`decoding_at_once_is_the_same`](ConverterSuite::decoding_at_once_is_the_same) | `to_connect_decoded` gives the data and the errors of `to_connect` |
+//! | [`bytes_before_change_nothing`](ConverterSuite::bytes_before_change_nothing) | good or bad bytes that came before change nothing |
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +17,17 @@ use ottla_api::data::{Decimal, SchemaType};
 use ottla_api::prelude::*;
 
 use crate::fault::Random;
+use crate::rule::rules;
+
+rules! {
+    sync ConverterSuite,
+    round_trips: "every sample that the converter takes comes back as the same data, with the same schema where it keeps schemas",
+    bytes_are_stable: "the same data gives the same bytes, also after a round trip",
+    null_is_null: "no bytes are null without a schema, and the other way round",
+    hostile_bytes_fail_one_record: "any bytes at all give data or `PoisonRecord`",
+    decoding_at_once_is_the_same: "`to_connect_decoded` gives the data and the errors of `to_connect`",
+    bytes_before_change_nothing: "good or bad bytes that came before change nothing",
+}
 
 /// The suite for one converter in one configuration.
 pub struct ConverterSuite {
@@ -52,18 +65,6 @@ impl ConverterSuite {
         self
     }
 
-    /// Runs every check.
-    ///
-    /// # Panics
-    ///
-    /// At the first promise that is broken, saying which.
-    pub fn run(&self) {
-        self.round_trips();
-        self.bytes_are_stable();
-        self.null_is_null();
-        self.hostile_bytes_fail_one_record();
-    }
-
     /// Data comes back as it was.
     pub fn round_trips(&self) {
         for payload in self.payloads() {
@@ -96,11 +97,59 @@ impl ConverterSuite {
 
     /// Bytes that nobody should have written give data or an error about that record.
     pub fn hostile_bytes_fail_one_record(&self) {
+        for bytes in self.hostile() {
+            let outcome = self.converter.to_connect("conformance", Some(&bytes)).and_then(Payload::into_data);
+            if let Err(error) = outcome {
+                assert_eq!(error.kind(), ErrorKind::PoisonRecord, "bytes that can't be read fail one record: {error}");
+            }
+        }
+    }
+
+    /// Whatever bytes come, good or bad: decoded at once they are the same data, or the same kind of error.
+    pub fn decoding_at_once_is_the_same(&self) {
+        let good = self.payloads().filter_map(|payload| self.write(&payload)).collect::<Vec<_>>();
+        for bytes in good.iter().chain(&self.hostile()) {
+            let later = self.converter.to_connect("conformance", Some(bytes)).and_then(Payload::into_data);
+            let at_once = self.converter.to_connect_decoded("conformance", Some(bytes)).and_then(Payload::into_data);
+            match (later, at_once) {
+                (Ok(later), Ok(at_once)) => {
+                    assert_eq!(at_once, later, "decoded at once, {bytes:?} are other data than decoded later");
+                }
+                (Err(later), Err(at_once)) => {
+                    assert_eq!(
+                        at_once.kind(),
+                        later.kind(),
+                        "decoded at once, {bytes:?} fail differently: {at_once}, not: {later}"
+                    );
+                }
+                (later, at_once) => panic!("decoded at once, {bytes:?} are {at_once:?}, and decoded later {later:?}"),
+            }
+        }
+        let null = self.converter.to_connect_decoded("conformance", None);
+        assert!(null.is_ok_and(|null| null.is_null()), "decoded at once, no bytes are not null");
+    }
+
+    /// What was converted before, good or bad, changes nothing: a converter is shared by all records of a task.
+    pub fn bytes_before_change_nothing(&self) {
+        let payloads: Vec<Payload> = self.payloads().collect();
+        let bytes: Vec<Option<Bytes>> = payloads.iter().map(|payload| self.write(payload)).collect();
+        let data: Vec<Payload> = bytes.iter().map(|bytes| self.read(bytes.as_ref())).collect();
+        for hostile in self.hostile() {
+            let _ = self.converter.to_connect("conformance", Some(&hostile));
+        }
+        // The other way round, so that each has other ones before it.
+        for ((payload, bytes), data) in payloads.iter().zip(&bytes).zip(&data).rev() {
+            assert_eq!(self.read(bytes.as_ref()), *data, "after other bytes, {bytes:?} became other data");
+            assert_eq!(self.write(payload), *bytes, "after other data, {payload:?} became other bytes");
+        }
+    }
+
+    /// Bytes that nobody should have written: random ones, beginnings of good ones, and good ones with one byte changed.
+    fn hostile(&self) -> Vec<Bytes> {
         let mut random = Random::new(5);
         let mut hostile: Vec<Vec<u8>> = (0..300usize)
             .map(|length| (0..length % 40).map(|_| random.next_u64().to_le_bytes()[0]).collect())
             .collect();
-        // Beginnings of good ones, and good ones with one byte changed.
         for payload in self.payloads() {
             let bytes = self.write(&payload).unwrap_or_default();
             hostile.push(bytes[..random.below(bytes.len() as u64 + 1) as usize].to_vec());
@@ -111,13 +160,7 @@ impl ConverterSuite {
             }
             hostile.push(changed);
         }
-        for bytes in hostile {
-            let bytes = Bytes::from(bytes);
-            let outcome = self.converter.to_connect("conformance", Some(&bytes)).and_then(Payload::into_data);
-            if let Err(error) = outcome {
-                assert_eq!(error.kind(), ErrorKind::PoisonRecord, "bytes that can't be read fail one record: {error}");
-            }
-        }
+        hostile.into_iter().map(Bytes::from).collect()
     }
 
     fn payloads(&self) -> impl Iterator<Item = Payload> {

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -86,19 +88,7 @@ impl SourceHarness {
     /// Polls once and drops the future when it has been pending `pending_max` times, as the runtime does to stop or pause a
     /// task. Nothing if it was dropped.
     pub async fn poll_dropped_after(&mut self, pending_max: usize) -> Option<Result<SourcePoll>> {
-        let found = {
-            let mut poll = self.task.poll();
-            let mut pending = 0;
-            std::future::poll_fn(|context| match poll.as_mut().poll(context) {
-                std::task::Poll::Ready(found) => std::task::Poll::Ready(Some(found)),
-                std::task::Poll::Pending if pending + 1 >= pending_max => std::task::Poll::Ready(None),
-                std::task::Poll::Pending => {
-                    pending += 1;
-                    std::task::Poll::Pending
-                }
-            })
-            .await
-        };
+        let found = dropped_after(self.task.poll(), pending_max).await;
         if let Some(Ok(found)) = &found {
             self.note(found);
         }
@@ -290,6 +280,18 @@ impl SinkHarness {
         Ok(())
     }
 
+    /// Puts a batch and drops the future when it has been pending `pending_max` times. Nothing if it was dropped: then the
+    /// task may have accepted any part of the batch, and is not to be used again.
+    pub async fn put_dropped_after(&mut self, batch: SinkBatch, pending_max: usize) -> Option<Result<()>> {
+        dropped_after(self.task.put(&batch), pending_max).await
+    }
+
+    /// Flushes and drops the future when it has been pending `pending_max` times. Nothing if it was dropped: then the task is
+    /// not to be used again.
+    pub async fn flush_dropped_after(&mut self, reason: FlushReason, pending_max: usize) -> Option<Result<Positions>> {
+        dropped_after(self.task.flush(reason), pending_max).await
+    }
+
     /// Flushes, again after retriable errors.
     ///
     /// # Panics
@@ -361,9 +363,14 @@ impl SinkHarness {
         *lock(&self.host.intolerant) = true;
     }
 
-    /// How many bytes the task last said to hold.
+    /// How many bytes the task last said to hold; 0 where it never said anything.
     pub fn buffered(&self) -> usize {
-        *lock(&self.host.buffered)
+        lock(&self.host.buffered).unwrap_or(0)
+    }
+
+    /// True where the task has said how many bytes it holds, were it none.
+    pub fn has_told_buffered(&self) -> bool {
+        lock(&self.host.buffered).is_some()
     }
 
     /// The rewinds that the task has asked for since the last call. Put again from there.
@@ -391,7 +398,7 @@ struct SinkHost {
     counts: Mutex<BTreeMap<&'static str, u64>>,
     reported: Mutex<Vec<(TopicPartition, i64, String)>>,
     rewinds: Mutex<Vec<(TopicPartition, i64)>>,
-    buffered: Mutex<usize>,
+    buffered: Mutex<Option<usize>>,
     intolerant: Mutex<bool>,
     gauges: Mutex<BTreeMap<&'static str, u64>>,
     identity: Mutex<Option<String>>,
@@ -404,7 +411,7 @@ impl SinkTaskHost for SinkHost {
     }
 
     fn buffered(&self, bytes: usize) {
-        *lock(&self.buffered) = bytes;
+        *lock(&self.buffered) = Some(bytes);
     }
 
     fn rewind(&self, partition: &TopicPartition, offset: i64) {
@@ -426,6 +433,20 @@ impl SinkTaskHost for SinkHost {
     fn topic_identity(&self, _topic: &str) -> Option<String> {
         lock(&self.identity).clone()
     }
+}
+
+/// Waits for a future until it has been pending so many times, then drops it.
+async fn dropped_after<T>(mut future: Pin<Box<dyn Future<Output = T> + Send + '_>>, pending_max: usize) -> Option<T> {
+    let mut pending = 0;
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(done) => Poll::Ready(Some(done)),
+        Poll::Pending if pending + 1 >= pending_max => Poll::Ready(None),
+        Poll::Pending => {
+            pending += 1;
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -475,4 +496,18 @@ pub fn decoded(mut record: Record) -> Result<Record> {
     record.key.value()?;
     record.value.value()?;
     Ok(record)
+}
+
+/// The record as text that nobody has looked into yet, where JSON can say the same data.
+pub(crate) fn as_text(mut record: Record) -> Record {
+    for payload in [&mut record.key, &mut record.value] {
+        let mut written = Vec::new();
+        payload.write_json(&Default::default(), &mut written);
+        let text = Payload::json(written.into());
+        // Only what JSON can say comes back as the same data.
+        if payload.schema().is_none() && text.clone().value().ok() == payload.clone().value().ok() {
+            *payload = text;
+        }
+    }
+    record
 }

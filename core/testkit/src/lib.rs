@@ -87,10 +87,14 @@
 //! | [`harness`] | drives one task by hand, for a connector's own tests |
 //! | [`fault`] | fails the n-th call, from a seed |
 
+pub mod config_provider_suite;
 pub mod config_suite;
 pub mod converter_suite;
 pub mod fault;
 pub mod harness;
+pub mod plugin_suite;
+pub mod predicate_suite;
+pub mod rule;
 pub mod sink_suite;
 pub mod source_suite;
 pub mod transformation_suite;

@@ -4,12 +4,16 @@
 //! |---|---|
 //! | [`flush_means_durable`](SinkSuite::flush_means_durable) | what a flush reports is in the destination, also if the task dies right then (G2) |
 //! | [`a_crash_loses_nothing`](SinkSuite::a_crash_loses_nothing) | a task that dies after any batch is followed by one that completes the work (G3) |
+//! | [`a_kill_loses_nothing`](SinkSuite::a_kill_loses_nothing) | a task that dies with its thread, also in the middle of a put or a flush, is followed by one that completes the work |
 //! | [`a_batch_that_comes_again_is_safe`](SinkSuite::a_batch_that_comes_again_is_safe) | the answer to `put` was lost, so the same batch comes again |
+//! | [`stops_while_idle_and_while_busy`](SinkSuite::stops_while_idle_and_while_busy) | a stop returns whatever came before it, and what the last flush said still holds |
 //! | [`partitions_close_and_reopen`](SinkSuite::partitions_close_and_reopen) | one partition goes and comes back while the others go on |
 //! | [`partitions_move_to_another_task`](SinkSuite::partitions_move_to_another_task) | revoked here, opened by a new task from the committed offsets |
 //! | [`lost_partitions_write_nothing`](SinkSuite::lost_partitions_write_nothing) | after `Lost` nothing more appears |
 //! | [`empty_batches_move_positions`](SinkSuite::empty_batches_move_positions) | a batch without records moves the position on |
 //! | [`gaps_in_offsets_are_ordinary`](SinkSuite::gaps_in_offsets_are_ordinary) | offsets that don't exist are waited for by nobody |
+//! | [`nulls_and_tombstones_are_not_lost_silently`](SinkSuite::nulls_and_tombstones_are_not_lost_silently) | a record without a key, a value or both is written, reported, counted or refused by name |
+//! | [`what_it_holds_is_told_and_let_go`](SinkSuite::what_it_holds_is_told_and_let_go) | a task that holds records says how many bytes (G7), and `Pressure` and `CaughtUp` make it let go of them |
 //! | [`survives_faults`](SinkSuite::survives_faults) | whatever call to the system fails, nothing is lost or written twice |
 //!
 //! In every check several partitions are interleaved, the destination is read back, and whole records are compared, in their
@@ -23,7 +27,8 @@ use std::time::Duration;
 use ottla_api::prelude::*;
 
 use crate::fault::{Fault, Random};
-use crate::harness::{SinkHarness, sink_batch, sink_value};
+use crate::harness::{DEADLINE, SinkHarness, sink_batch, sink_value};
+use crate::rule::{on_a_thread_that_ends, rules};
 
 /// The topic that the suite's records come from.
 pub const TOPIC: &str = "conformance";
@@ -34,10 +39,33 @@ const PARTITIONS: i32 = 3;
 /// A fault run ends at this many places; a sink that makes more calls than that for a few records has gone astray.
 const FAULTS_MAX: u64 = 500;
 
+/// A task is killed after so many batches at most.
+const KILLED_AFTER_MAX: usize = 6;
+
+/// `flush(Pressure)` makes the largest buffers durable, half of what is held or so; so often is enough for all of it.
+const PRESSURE_MAX: usize = 40;
+
 /// Writes in progress that show nothing for so long are over.
 const SETTLE: Duration = Duration::from_millis(50);
 
 type Read<'a> = Box<dyn Fn(String) -> Pin<Box<dyn Future<Output = Vec<String>> + 'a>> + 'a>;
+
+rules! {
+    SinkSuite<'_>,
+    flush_means_durable: "what a flush reports is in the destination, also if the task dies right then (G2)",
+    a_crash_loses_nothing: "a task that dies after any batch is followed by one that completes the work (G3)",
+    a_kill_loses_nothing: "a task that dies with its thread, also in the middle of a put or a flush, is followed by one that completes the work",
+    a_batch_that_comes_again_is_safe: "the answer to `put` was lost, so the same batch comes again",
+    stops_while_idle_and_while_busy: "a stop returns whatever came before it, and what the last flush said still holds",
+    partitions_close_and_reopen: "one partition goes and comes back while the others go on",
+    partitions_move_to_another_task: "revoked here, opened by a new task from the committed offsets",
+    lost_partitions_write_nothing: "after `Lost` nothing more appears",
+    empty_batches_move_positions: "a batch without records moves the position on",
+    gaps_in_offsets_are_ordinary: "offsets that don't exist are waited for by nobody",
+    nulls_and_tombstones_are_not_lost_silently: "a record without a key, a value or both is written, reported, counted or refused by name",
+    what_it_holds_is_told_and_let_go: "a task that holds records says how many bytes (G7), and `Pressure` and `CaughtUp` make it let go of them",
+    survives_faults: "whatever call to the system fails, nothing is lost or written twice",
+}
 
 /// The suite for one sink.
 ///
@@ -48,6 +76,7 @@ pub struct SinkSuite<'a> {
     read: Read<'a>,
     at_least_once: bool,
     records: i64,
+    patience: Duration,
     faulty: Option<Box<dyn Fn(&str, Fault) -> Box<dyn SinkTask> + 'a>>,
 }
 
@@ -59,7 +88,7 @@ impl<'a> SinkSuite<'a> {
         F: Future<Output = Vec<String>> + 'a,
     {
         let read: Read<'a> = Box::new(move |destination| Box::pin(read(destination)));
-        Self { task: Box::new(task), read, at_least_once: false, records: 23, faulty: None }
+        Self { task: Box::new(task), read, at_least_once: false, records: 23, patience: DEADLINE, faulty: None }
     }
 
     /// Declares that a record may be in the destination more than once after a crash or a retry. It is still never missing.
@@ -76,28 +105,18 @@ impl<'a> SinkSuite<'a> {
         self
     }
 
+    /// How long a task may keep its thread before the suite says that it blocks it.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// How a task is made whose calls to the system fail where the fault says so.
     #[must_use]
     pub fn faulty(mut self, task: impl Fn(&str, Fault) -> Box<dyn SinkTask> + 'a) -> Self {
         self.faulty = Some(Box::new(task));
         self
-    }
-
-    /// Runs every check.
-    ///
-    /// # Panics
-    ///
-    /// At the first promise that is broken, saying which.
-    pub async fn run(&self) {
-        self.flush_means_durable().await;
-        self.a_crash_loses_nothing().await;
-        self.a_batch_that_comes_again_is_safe().await;
-        self.partitions_close_and_reopen().await;
-        self.partitions_move_to_another_task().await;
-        self.lost_partitions_write_nothing().await;
-        self.empty_batches_move_positions().await;
-        self.gaps_in_offsets_are_ordinary().await;
-        self.survives_faults().await;
     }
 
     /// After every flush, for every reason: what it reported can be read back, and is still there when the task has died.
@@ -142,6 +161,60 @@ impl<'a> SinkSuite<'a> {
         }
     }
 
+    /// A task dies without a stop, together with the thread and the runtime that it ran on: after a few batches, and in the
+    /// middle of a put or a flush. The next one completes the work from the committed offsets.
+    pub async fn a_kill_loses_nothing(&self) {
+        for killed_in in [KilledIn::Nothing, KilledIn::Put, KilledIn::Flush] {
+            for batches in 1..=KILLED_AFTER_MAX {
+                let name = format!("kill-{killed_in:?}-{batches}").to_lowercase();
+                let mut run = Run::begin(self, &name).await;
+                let mut due = Vec::new();
+                while due.len() < batches
+                    && let Some(batch) = run.next_batch()
+                {
+                    run.next.insert(batch.partition.clone(), batch.next_offset);
+                    due.push(batch);
+                }
+                let committed = run.committed.clone();
+                run.leave().await;
+                let task = (run.make)(&run.name);
+                let what = format!("{name}: a task that is killed");
+                let reported = on_a_thread_that_ends(&what, self.patience, move || async move {
+                    let mut harness = ok("start", SinkHarness::start(task).await);
+                    ok("open", harness.open(&committed).await);
+                    let last = due.pop();
+                    let mut reported = Positions::new();
+                    for (turn, batch) in due.into_iter().enumerate() {
+                        ok("put", harness.put(batch).await);
+                        if turn % 2 == 1 {
+                            reported.extend(ok("flush", harness.flush(FlushReason::Interval).await));
+                        }
+                    }
+                    let pending_max = 1 + batches % 3;
+                    match (killed_in, last) {
+                        (KilledIn::Put, Some(last)) => {
+                            let _ = harness.put_dropped_after(last, pending_max).await;
+                        }
+                        (killed_in, last) => {
+                            if let Some(last) = last {
+                                ok("put", harness.put(last).await);
+                            }
+                            if killed_in == KilledIn::Flush {
+                                let _ = harness.flush_dropped_after(FlushReason::CaughtUp, pending_max).await;
+                            }
+                        }
+                    }
+                    reported
+                })
+                .await;
+                run.committed.extend(reported.clone());
+                run.expect_at_least(&reported, "what a flush had reported before the kill").await;
+                run.restart().await;
+                run.finish().await;
+            }
+        }
+    }
+
     /// Every batch comes twice, as after an answer that was lost on its way.
     pub async fn a_batch_that_comes_again_is_safe(&self) {
         let mut run = Run::begin(self, "batch-again").await;
@@ -150,6 +223,26 @@ impl<'a> SinkSuite<'a> {
             run.put(batch).await;
         }
         run.finish().await;
+    }
+
+    /// A stop returns, with nothing open, with nothing put, and with records on their way; what the flush before it has
+    /// reported is in the destination, and a new task completes the rest.
+    pub async fn stops_while_idle_and_while_busy(&self) {
+        let mut harness = start(&*self.task, "stop-unopened").await;
+        ok("stop", harness.stop().await);
+        for batches in [0, 1, 5] {
+            let mut run = Run::begin(self, &format!("stop-after-{batches}")).await;
+            for _ in 0..batches {
+                run.deliver_one().await;
+            }
+            let open: Vec<TopicPartition> = run.next.keys().cloned().collect();
+            let reported = run.flush(FlushReason::Closing).await;
+            ok("close", run.harness.close(&open, CloseReason::Stopped).await);
+            ok("stop", run.harness.stop().await);
+            run.expect_at_least(&reported, "after a stop, what flush(Closing) had reported").await;
+            run.restart().await;
+            run.finish().await;
+        }
     }
 
     /// One partition closes (revoked, stopped) and opens again on the same task while the others go on.
@@ -254,6 +347,104 @@ impl<'a> SinkSuite<'a> {
         run.finish().await;
     }
 
+    /// A record without a key, without a value, without both: its neighbours are written, and it is written too, or reported,
+    /// or counted, or the call that refused it says so. The same where nothing is tolerated.
+    pub async fn nulls_and_tombstones_are_not_lost_silently(&self) {
+        for (what, key, value) in
+            [("no key", false, true), ("no value", true, false), ("neither key nor value", false, false)]
+        {
+            for tolerant in [true, false] {
+                let name = format!("null-{}-{tolerant}", what.replace(' ', "-"));
+                let mut harness = start(&*self.task, &name).await;
+                if !tolerant {
+                    harness.tolerate_nothing();
+                }
+                let partition = partition(0);
+                ok("open", harness.open(&Positions::from([(partition.clone(), -1)])).await);
+                let mut batch = sink_batch(&partition, 0..3, 3);
+                let special = &mut batch.records[1];
+                if !key {
+                    (special.record.key, special.raw.key) = (Payload::null(), None);
+                }
+                if !value {
+                    (special.record.value, special.raw.value) = (Payload::null(), None);
+                }
+                let outcome = match harness.put(batch).await {
+                    Ok(()) => harness.flush(FlushReason::CaughtUp).await,
+                    Err(error) => Err(error),
+                };
+                let reported = match outcome {
+                    Ok(reported) => reported,
+                    // Not silent: the task stops there, and the record comes again.
+                    Err(error) => {
+                        assert!(
+                            !error.is_retriable(),
+                            "{name}: a record with {what} is refused with an error that is tried again for ever: {error}"
+                        );
+                        continue;
+                    }
+                };
+                assert_eq!(
+                    reported.get(&partition),
+                    Some(&3),
+                    "{name}: a record with {what} keeps flush(CaughtUp) from reporting what came with it"
+                );
+                let stored = (self.read)(name.clone()).await;
+                let known = [0, 1, 2].map(|offset| sink_value(&partition, offset));
+                let times = |offset: usize| stored.iter().filter(|text| **text == known[offset]).count();
+                assert!(
+                    times(0) == 1 && times(2) == 1,
+                    "{name}: the neighbours of a record with {what} are not in the destination once: {stored:?}"
+                );
+                let written = if value { times(1) == 1 } else { stored.iter().any(|text| !known.contains(text)) };
+                let spoken_of =
+                    harness.reported().iter().any(|(_, offset, _)| *offset == 1) || !harness.counts().is_empty();
+                assert!(
+                    written || spoken_of,
+                    "{name}: a record with {what} was lost silently: write it, report it (SinkTaskContext::report) or count it"
+                );
+                assert!(
+                    tolerant || harness.reported().is_empty(),
+                    "{name}: the report of a record with {what} was refused, but put went on: return the error of report"
+                );
+            }
+        }
+    }
+
+    /// Everything is put and nothing flushed. What is neither in the destination nor reported is held somewhere: how many bytes
+    /// of memory that takes is told through [`SinkTaskContext::buffered`] (none, where it lies on disk). Under `Pressure` the
+    /// task lets go of it, and when it has caught up it holds nothing.
+    pub async fn what_it_holds_is_told_and_let_go(&self) {
+        for reason in [FlushReason::Pressure, FlushReason::CaughtUp] {
+            let mut run = Run::begin(self, &format!("held-{reason:?}").to_lowercase()).await;
+            while run.deliver_one().await {}
+            let reported = run.flush(FlushReason::Interval).await;
+            let stored = run.stored().await;
+            let held = run.log.iter().any(|(partition, log)| {
+                let stored = stored.get(partition).map_or(0, Vec::len);
+                reported.get(partition).is_none_or(|position| *position < log.end) && stored < log.offsets.len()
+            });
+            assert!(
+                !held || run.harness.has_told_buffered(),
+                "{}: records are held that no flush has reported, but how many bytes was never told                  (SinkTaskContext::buffered)",
+                run.name
+            );
+            let times = if reason == FlushReason::Pressure { PRESSURE_MAX } else { 1 };
+            for _ in 0..times {
+                if run.harness.buffered() > 0 {
+                    run.flush(reason).await;
+                }
+            }
+            let left = run.harness.buffered();
+            assert_eq!(
+                left, 0,
+                "{}: after flush({reason:?}), {times} times, the task still says that it holds {left} bytes",
+                run.name
+            );
+            run.finish().await;
+        }
+    }
+
     /// The n-th call to the system fails, for every n: with a retriable error the same call comes again, after a fatal one a
     /// new task takes over from the committed offsets.
     pub async fn survives_faults(&self) {
@@ -283,6 +474,15 @@ impl fmt::Debug for SinkSuite<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SinkSuite({} records a partition, at least once: {})", self.records, self.at_least_once)
     }
+}
+
+/// What a task was doing when it was killed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum KilledIn {
+    /// It had just accepted a batch.
+    Nothing,
+    Put,
+    Flush,
 }
 
 /// What a topic partition holds.
@@ -432,11 +632,15 @@ impl<'s, 'a> Run<'s, 'a> {
 
     /// A new task takes over all partitions from the committed offsets.
     async fn restart(&mut self) {
-        self.next.clear();
-        // The old one lets go (of locks, of files) before the new one starts, as when its process has ended.
-        self.harness = ok("start", SinkHarness::start(Box::new(Gone)).await);
+        self.leave().await;
         self.harness = start(&self.make, &self.name).await;
         self.open_all().await;
+    }
+
+    /// The task goes, and lets go (of locks, of files) before another one starts, as when its process has ended.
+    async fn leave(&mut self) {
+        self.next.clear();
+        self.harness = ok("start", SinkHarness::start(Box::new(Gone)).await);
     }
 
     /// After an error that is not retriable the runtime makes a new task, if that was the test's fault.
@@ -447,9 +651,8 @@ impl<'s, 'a> Run<'s, 'a> {
 
     async fn replace_task(&mut self, what: &str, error: &Error) {
         assert!(error.to_string().contains("a fault of the test"), "{}: {what} failed: {error}", self.name);
-        self.next.clear();
         let _ = self.harness.stop().await;
-        self.harness = ok("start", SinkHarness::start(Box::new(Gone)).await);
+        self.leave().await;
         self.harness = start(&self.make, &self.name).await;
     }
 

@@ -7,12 +7,14 @@
 //! | [`a_dropped_poll_loses_nothing`](SourceSuite::a_dropped_poll_loses_nothing) | the future of `poll` may be dropped at any await point |
 //! | [`commits_change_nothing`](SourceSuite::commits_change_nothing) | `commit` between polls neither adds, drops nor reorders |
 //! | [`stops_while_busy_and_while_idle`](SourceSuite::stops_while_busy_and_while_idle) | `stop` returns, and nothing is lost by it |
+//! | [`a_kill_loses_nothing`](SourceSuite::a_kill_loses_nothing) | a task that dies with its thread, anywhere in a poll, is followed by one that goes on where it had come to |
 //! | [`the_end_is_stable`](SourceSuite::the_end_is_stable) | a bounded source stays finished, also after a restart; an unbounded one waits |
+//! | [`an_idle_source_says_so`](SourceSuite::an_idle_source_says_so) | an unbounded source that waits for news says `CaughtUp`, about once a second |
 //! | [`offsets_grow`](SourceSuite::offsets_grow) | offsets of one source partition never go back |
 //! | [`tasks_share_the_work`](SourceSuite::tasks_share_the_work) | several tasks read everything once, no source partition twice |
 //! | [`survives_faults`](SourceSuite::survives_faults) | whatever call to the system fails, no record is lost |
 //!
-//! The last two run where the test has given them what they need.
+//! The last two run where the test has given them what they need ([`tasks`](SourceSuite::tasks), [`faulty`](SourceSuite::faulty)).
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,12 +25,34 @@ use ottla_api::prelude::*;
 
 use crate::fault::{Fault, Random};
 use crate::harness::{DEADLINE, SourceHarness, decoded};
+use crate::rule::{on_a_thread_that_ends, rules};
 
 /// How long an unbounded source is watched to see that it yields nothing more.
 const IDLE: Duration = Duration::from_millis(50);
 
+/// An unbounded source that waits says so about once a second; a slow machine gets more time.
+const IDLE_SAYS_SO: Duration = Duration::from_secs(5);
+
+/// How many records a task has yielded when it is killed: this many places are tried.
+const KILLS: usize = 6;
+
 /// A fault run ends at this many places; a source that makes more calls than that for a few records has gone astray.
 const FAULTS_MAX: u64 = 500;
+
+rules! {
+    SourceSuite<'_>,
+    yields_what_is_expected: "the whole records, in order per source partition; the same a second time",
+    resumes_after_any_record: "from the stored offsets of any prefix of the output, exactly the rest follows (G1)",
+    a_dropped_poll_loses_nothing: "the future of `poll` may be dropped at any await point",
+    commits_change_nothing: "`commit` between polls neither adds, drops nor reorders",
+    stops_while_busy_and_while_idle: "`stop` returns, and nothing is lost by it",
+    a_kill_loses_nothing: "a task that dies with its thread, anywhere in a poll, is followed by one that goes on where it had come to",
+    the_end_is_stable: "a bounded source stays finished, also after a restart; an unbounded one waits",
+    an_idle_source_says_so: "an unbounded source that waits for news says `CaughtUp`, about once a second",
+    offsets_grow: "offsets of one source partition never go back",
+    tasks_share_the_work: "several tasks read everything once, no source partition twice",
+    survives_faults: "whatever call to the system fails, no record is lost",
+}
 
 /// The suite for one source, over data that doesn't change while it runs.
 ///
@@ -41,6 +65,7 @@ pub struct SourceSuite<'a> {
     bounded: bool,
     may_repeat: bool,
     prefixes_max: usize,
+    patience: Duration,
     tasks: Option<Box<dyn Fn(usize) -> Vec<Box<dyn SourceTask>> + 'a>>,
     faulty: Option<Box<dyn Fn(Fault) -> Box<dyn SourceTask> + 'a>>,
 }
@@ -55,6 +80,7 @@ impl<'a> SourceSuite<'a> {
             bounded: false,
             may_repeat: false,
             prefixes_max: 40,
+            patience: DEADLINE,
             tasks: None,
             faulty: None,
         }
@@ -92,6 +118,13 @@ impl<'a> SourceSuite<'a> {
         self
     }
 
+    /// How long a task may keep its thread before the suite says that it blocks it.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// How the connector divides the work among up to so many tasks.
     #[must_use]
     pub fn tasks(mut self, tasks: impl Fn(usize) -> Vec<Box<dyn SourceTask>> + 'a) -> Self {
@@ -104,23 +137,6 @@ impl<'a> SourceSuite<'a> {
     pub fn faulty(mut self, task: impl Fn(Fault) -> Box<dyn SourceTask> + 'a) -> Self {
         self.faulty = Some(Box::new(task));
         self
-    }
-
-    /// Runs every check.
-    ///
-    /// # Panics
-    ///
-    /// At the first promise that is broken, saying which.
-    pub async fn run(&self) {
-        self.yields_what_is_expected().await;
-        self.resumes_after_any_record().await;
-        self.a_dropped_poll_loses_nothing().await;
-        self.commits_change_nothing().await;
-        self.stops_while_busy_and_while_idle().await;
-        self.the_end_is_stable().await;
-        self.offsets_grow().await;
-        self.tasks_share_the_work().await;
-        self.survives_faults().await;
     }
 
     /// A task without durable offsets yields the expected records, whole; a second one yields the same.
@@ -265,18 +281,31 @@ impl<'a> SourceSuite<'a> {
             let offsets = harness.offsets().clone();
             drop(harness);
             let mut successor = self.start_in(&offsets, None).await;
-            let rest = if self.may_repeat {
-                self.read_until_caught_up(&mut successor, &output).await
-            } else {
-                read_exactly(&mut successor, self.records - found.len()).await
-            };
-            let prefix = found.len();
-            if !self.may_repeat {
-                found.extend(rest);
-                assert_eq!(by_partition(&found), by_partition(&output), "a stop {when} lost, added or changed records");
-            } else {
-                self.expect_rest(&rest, &output, prefix, &format!("after a stop {when}"));
-            }
+            self.expect_to_complete(&mut successor, found, &output, &format!("after a stop {when}")).await;
+        }
+    }
+
+    /// A task dies without a stop, together with the thread and the runtime that it ran on: before its first poll, between
+    /// polls and in the middle of one. The next one goes on behind what was returned.
+    pub async fn a_kill_loses_nothing(&self) {
+        let output = self.whole_output().await;
+        for (turn, n) in spread(self.records, KILLS).into_iter().enumerate() {
+            let task = (self.task)();
+            let pending_max = 1 + turn;
+            let when = format!("a task that is killed after {n} records");
+            let (found, offsets) = on_a_thread_that_ends(&when, self.patience, move || async move {
+                let mut harness = ok("start", SourceHarness::start(task, &SourceOffsets::new()).await);
+                let mut found = Vec::new();
+                while found.len() < n && take(harness.poll().await, &mut found) {}
+                if let Some(poll) = harness.poll_dropped_after(pending_max).await {
+                    take(poll, &mut found);
+                }
+                let offsets = harness.offsets().clone();
+                (found, offsets)
+            })
+            .await;
+            let mut successor = self.start_in(&offsets, None).await;
+            self.expect_to_complete(&mut successor, found, &output, &format!("after {when}")).await;
         }
     }
 
@@ -289,6 +318,38 @@ impl<'a> SourceSuite<'a> {
         }
         let mut successor = self.start_in(&newest(&output), None).await;
         self.expect_no_more_after_restart(&mut successor, &output, "after a start from the last offsets").await;
+    }
+
+    /// After the last record an unbounded source says that it has caught up, again and again: a run with `--until caught-up`
+    /// waits for that.
+    pub async fn an_idle_source_says_so(&self) {
+        if self.bounded {
+            return;
+        }
+        let mut harness = self.start_in(&SourceOffsets::new(), None).await;
+        self.read_whole(&mut harness).await;
+        for time in ["the first time", "the second time"] {
+            let begun = tokio::time::Instant::now();
+            loop {
+                let left = IDLE_SAYS_SO.saturating_sub(begun.elapsed());
+                assert!(
+                    !left.is_zero(),
+                    "after the last record the source says no CaughtUp within {IDLE_SAYS_SO:?} ({time})"
+                );
+                match harness.poll_for(left).await {
+                    Some(Ok(SourcePoll::CaughtUp)) => break,
+                    None | Some(Ok(SourcePoll::Offsets(_))) => {}
+                    Some(Ok(SourcePoll::Records(records))) => {
+                        assert!(records.is_empty(), "after the last record more records came: {records:?}");
+                        // A source that answers at once, and for ever, must not keep this loop from its deadline.
+                        tokio::task::yield_now().await;
+                    }
+                    Some(Ok(SourcePoll::Finished)) => panic!("the source is finished; declare it as bounded"),
+                    Some(Err(error)) if error.is_retriable() => tokio::time::sleep(IDLE).await,
+                    Some(Err(error)) => panic!("poll failed: {error}"),
+                }
+            }
+        }
     }
 
     /// The offsets of one source partition never go back, as far as they can be compared: integers field by field.
@@ -436,6 +497,24 @@ impl<'a> SourceSuite<'a> {
             }
         }
         found
+    }
+
+    /// A new task yields what is missing behind what a former one has returned.
+    async fn expect_to_complete(
+        &self,
+        successor: &mut SourceHarness,
+        mut found: Vec<SourceRecord>,
+        output: &[SourceRecord],
+        when: &str,
+    ) {
+        if self.may_repeat {
+            let rest = self.read_until_caught_up(successor, output).await;
+            self.expect_rest(&rest, output, found.len(), when);
+        } else {
+            let missing = self.records.saturating_sub(found.len());
+            found.extend(read_exactly(successor, missing).await);
+            assert_eq!(by_partition(&found), by_partition(output), "{when}, records were lost, added or changed");
+        }
     }
 
     /// Per source partition: what came is what comes after the prefix (or begins earlier, where that was declared).

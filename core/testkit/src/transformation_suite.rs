@@ -2,10 +2,12 @@
 //!
 //! | Check | Promise |
 //! |---|---|
+//! | [`yields_what_is_expected`](TransformationSuite::yields_what_is_expected) | each record comes out as the test says, where it says so |
 //! | [`is_deterministic`](TransformationSuite::is_deterministic) | a second instance, and the same one later, give the same |
 //! | [`text_and_data_come_out_the_same`](TransformationSuite::text_and_data_come_out_the_same) | JSON text and its decoded form are one record |
 //! | [`tombstones_pass_or_are_refused`](TransformationSuite::tombstones_pass_or_are_refused) | null keys and values never panic, and fail only the record |
 //! | [`errors_are_about_the_record`](TransformationSuite::errors_are_about_the_record) | data of any type fails with `PoisonRecord` if at all |
+//! | [`a_refused_record_leaves_no_trace`](TransformationSuite::a_refused_record_leaves_no_trace) | an error about one record changes nothing about those that follow |
 //! | [`the_place_stays`](TransformationSuite::the_place_stays) | the offset of a sink record is not touched |
 //! | [`data_fits_its_schema`](TransformationSuite::data_fits_its_schema) | what has a schema fits it afterwards |
 
@@ -14,32 +16,57 @@ use std::fmt;
 use ottla_api::prelude::*;
 
 use crate::converter_suite::samples;
-use crate::harness::decoded;
+use crate::harness::{as_text, decoded};
+use crate::rule::rules;
+
+rules! {
+    sync TransformationSuite<'_>,
+    yields_what_is_expected: "each record comes out as the test says, where it says so",
+    is_deterministic: "a second instance, and the same one later, give the same",
+    text_and_data_come_out_the_same: "JSON text and its decoded form are one record",
+    tombstones_pass_or_are_refused: "null keys and values never panic, and fail only the record",
+    errors_are_about_the_record: "data of any type fails with `PoisonRecord` if at all",
+    a_refused_record_leaves_no_trace: "an error about one record changes nothing about those that follow",
+    the_place_stays: "the offset of a sink record is not touched",
+    data_fits_its_schema: "what has a schema fits it afterwards",
+}
 
 /// The suite for one transformation in one configuration.
 pub struct TransformationSuite<'a> {
     make: Box<dyn Fn() -> Box<dyn Transformation> + 'a>,
     records: Vec<Record>,
+    expected: Option<Vec<Option<Record>>>,
 }
 
 impl<'a> TransformationSuite<'a> {
     /// A suite over these records, which the transformation is for: it must take every one of them.
     pub fn new(records: Vec<Record>, make: impl Fn() -> Box<dyn Transformation> + 'a) -> Self {
-        Self { make: Box::new(make), records }
+        Self { make: Box::new(make), records, expected: None }
     }
 
-    /// Runs every check.
+    /// What comes out of each of the records, in their order; nothing where it is dropped.
     ///
     /// # Panics
     ///
-    /// At the first promise that is broken, saying which.
-    pub fn run(&self) {
-        self.is_deterministic();
-        self.text_and_data_come_out_the_same();
-        self.tombstones_pass_or_are_refused();
-        self.errors_are_about_the_record();
-        self.the_place_stays();
-        self.data_fits_its_schema();
+    /// Where these are not as many as the records.
+    #[must_use]
+    pub fn expecting(mut self, outcomes: Vec<Option<Record>>) -> Self {
+        assert_eq!(outcomes.len(), self.records.len(), "there is an outcome for every record of the suite");
+        let decode = |record| decoded(record).expect("the expected records hold valid JSON");
+        self.expected = Some(outcomes.into_iter().map(|outcome| outcome.map(decode)).collect());
+        self
+    }
+
+    /// Each record comes out as expected.
+    pub fn yields_what_is_expected(&self) {
+        let mut transformation = (self.make)();
+        for (record, due) in self.records.iter().zip(self.expected.iter().flatten()) {
+            assert_eq!(
+                self.take(&mut *transformation, record),
+                *due,
+                "this record was to come out differently: {record:?}"
+            );
+        }
     }
 
     /// The records come out the same from a second instance, and from the same instance a second time.
@@ -63,16 +90,7 @@ impl<'a> TransformationSuite<'a> {
     pub fn text_and_data_come_out_the_same(&self) {
         for record in &self.records {
             let data = decoded(record.clone()).expect("the records of the suite hold valid JSON");
-            let mut text = data.clone();
-            for payload in [&mut text.key, &mut text.value] {
-                // Only what JSON can say comes back as the same data.
-                let mut written = Vec::new();
-                payload.write_json(&Default::default(), &mut written);
-                let as_text = Payload::json(written.into());
-                if payload.schema().is_none() && as_text.clone().value().ok() == payload.clone().value().ok() {
-                    *payload = as_text;
-                }
-            }
+            let text = as_text(data.clone());
             // Fresh ones: a transformation that remembers may drop the second of two equal records.
             let from_data = self.take(&mut *(self.make)(), &data);
             assert_eq!(
@@ -107,6 +125,34 @@ impl<'a> TransformationSuite<'a> {
                     self.may_refuse(record);
                 }
             }
+        }
+    }
+
+    /// After records that were refused, or only taken, the others come out as they would have without.
+    pub fn a_refused_record_leaves_no_trace(&self) {
+        if !(self.make)().is_deterministic() {
+            return;
+        }
+        let hostile: Vec<Record> = samples()
+            .into_iter()
+            .flat_map(|(schema, values)| {
+                values.into_iter().map(move |value| {
+                    let mut record = Record::new("conformance", Value::Null);
+                    record.key = Payload::with_schema(schema.clone(), value);
+                    record.value = record.key.clone();
+                    record
+                })
+            })
+            .collect();
+        for record in &self.records {
+            let due = self.take(&mut *(self.make)(), record);
+            let mut one = (self.make)();
+            let refused = hostile.iter().filter(|record| one.apply((*record).clone()).is_err()).count();
+            assert_eq!(
+                self.take(&mut *one, record),
+                due,
+                "after other records ({refused} were refused) this one came out differently: {record:?}"
+            );
         }
     }
 
