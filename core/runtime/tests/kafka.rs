@@ -20,6 +20,9 @@ use ottla_runtime::broker::{
 };
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use regex::Regex;
 
@@ -711,6 +714,89 @@ async fn a_successor_takes_a_static_members_place() {
     assert!(!error.is_retriable(), "{error}");
     first.close().await.unwrap();
     second.close().await.unwrap();
+}
+
+/// Joins under a name, with a session longer than the test.
+async fn join_as(broker: &Arc<KafkaBroker>, group: &str, topic: &str, name: &str) -> Box<dyn GroupConsumer> {
+    let mut spec = topic_spec(group, topic);
+    spec.instance_id = Some(name.to_owned());
+    spec.settings.set("session.timeout.ms", "45000");
+    broker.consumer(spec).await.unwrap()
+}
+
+/// Waits until so many members have heard what the group decided.
+async fn await_stable(bootstrap: &str, group: &str, members: usize) {
+    let client: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", "unused").create().unwrap();
+    let deadline = Instant::now() + LONG;
+    loop {
+        let groups = client.fetch_group_list(Some(group), Duration::from_secs(5)).unwrap();
+        let found = groups.groups().iter().find(|found| found.name() == group).expect("the group");
+        if found.state() == "Stable" && found.members().len() == members {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{} with {} members", found.state(), found.members().len());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Takes what is assigned until it is so many partitions.
+async fn assigned_in_all(consumer: &mut Box<dyn GroupConsumer>, partitions: usize) -> Positions {
+    let mut all = Positions::new();
+    while all.len() < partitions {
+        all.extend(assigned(consumer).await);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_being_given_up_when_all_were_killed_is_taken_by_a_successor() {
+    let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
+    let broker = connect(&bootstrap, &[]);
+    let topic = make_topic(&broker, "half", 4).await;
+    let group = unique("group");
+    let mut first = join_as(&broker, &group, &topic, "slot-0").await;
+    let positions = assigned(&mut first).await;
+    assert_eq!(positions.len(), 4);
+    // The group has decided that two partitions are to move. Their owner never lets go, and both end as if killed.
+    let second = join_as(&broker, &group, &topic, "slot-1").await;
+    match event(&mut first).await {
+        ConsumerEvent::Revoked(partitions) => assert_eq!(partitions.len(), 2, "{partitions:?}"),
+        other => panic!("not a revocation: {other:?}"),
+    }
+    // The group has heard from the second, which has nothing.
+    await_stable(&bootstrap, &group, 2).await;
+    let begun = Instant::now();
+    let mut successors =
+        [join_as(&broker, &group, &topic, "slot-0").await, join_as(&broker, &group, &topic, "slot-1").await];
+    let [one, other] = &mut successors;
+    let (one, other) = tokio::join!(assigned_in_all(one, 2), assigned_in_all(other, 2));
+    let taken: Vec<TopicPartition> = one.into_keys().chain(other.into_keys()).collect();
+    let taken: std::collections::BTreeSet<TopicPartition> = taken.into_iter().collect();
+    assert_eq!(taken, positions.into_keys().collect());
+    // Not because a session ended.
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    for member in successors.into_iter().chain([first, second]) {
+        member.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_appeared_while_all_were_killed_are_taken_by_a_successor() {
+    let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
+    let broker = connect(&bootstrap, &[]);
+    let topic = make_topic(&broker, "grown", 2).await;
+    let group = unique("group");
+    let mut first = join_as(&broker, &group, &topic, "slot-0").await;
+    assert_eq!(assigned(&mut first).await.len(), 2);
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &bootstrap).create().unwrap();
+    // Before the first one looks at its topics again.
+    admin.create_partitions([&NewPartitions::new(&topic, 4)], &AdminOptions::new()).await.unwrap();
+    let mut successor = join_as(&broker, &group, &topic, "slot-0").await;
+    assert_eq!(assigned_in_all(&mut successor, 4).await.len(), 4);
+    successor.close().await.unwrap();
+    first.close().await.unwrap();
 }
 
 /// A broker of the test's own, killed when dropped.

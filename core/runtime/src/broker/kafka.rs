@@ -7,6 +7,7 @@
 //! | `settings` | client settings: layers, Java's names in, librdkafka's out |
 //! | `context` | what librdkafka tells by itself (log, troubles, rebalances), and its errors in our words |
 //! | `consumer` | one thread per member of a group, which polls whatever the application does |
+//! | `unowned` | what a killed member leaves behind in its group, and nobody takes |
 //! | `producer` | batches out, in order, then the source offsets they reach |
 //! | `transactions` | who may write for a source connector, and where it stands: exactly once |
 //! | `transactional_producer` | batches out, each with its source offsets in one transaction |
@@ -25,6 +26,7 @@ mod producer;
 mod settings;
 mod transactional_producer;
 mod transactions;
+mod unowned;
 
 use std::collections::BTreeMap;
 use std::fmt;

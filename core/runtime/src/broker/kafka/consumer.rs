@@ -16,7 +16,9 @@
 //! The protocol is cooperative: only partitions that move are touched. librdkafka waits until the application agrees.
 //!
 //! - *Assign* is agreed to at once: the group need not wait until a sink has opened its partitions. Each is fetched when
-//!   [`start_at`](GroupConsumer::start_at) has said from where.
+//!   [`start_at`](GroupConsumer::start_at) has said from where. Only the first one may come from a decision that was made for a
+//!   predecessor of the same name, and that nobody is left to follow (see `unowned`): it is agreed to when the group has been
+//!   looked at, and if need be we join again at once, so that it decides anew. The partitions are ours meanwhile.
 //! - *Revoke* stops fetching at once, and is agreed to when the application has [released](GroupConsumer::release) all of it.
 //!   Until then the partitions are ours and commits for them count; whoever is to have them waits. Should the group rebalance
 //!   again before that, it goes on without us after `max.poll.interval.ms`; then commits are refused.
@@ -51,6 +53,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::batch_reader::{BatchReader, Found};
 use super::context::{Connection, Context, Rebalance, kind_of, partition_list};
+use super::unowned::unowned;
 use super::{PATIENCE, ask, committed_positions, is_missing, list_offsets, topics_of};
 use crate::broker::{ConsumerEvent, ConsumerSpec, GroupConsumer, OffsetRange, StartPosition, Subscription};
 
@@ -71,6 +74,8 @@ const TOPIC_REFRESH_SOON: Duration = Duration::from_secs(1);
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause before a question that failed is asked again.
 const ASK_PAUSE: Duration = Duration::from_millis(500);
+/// How long looking at the group may take, while its first decision waits for our agreement.
+const LOOK_MAX: Duration = Duration::from_secs(2);
 /// How long the group's decisions are answered while it is left, and how long none comes when it has no more.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 const LEAVE_QUIET: Duration = Duration::from_millis(20);
@@ -101,6 +106,7 @@ enum Answer {
     Ranges(Vec<Wanted>, Result<BTreeMap<TopicPartition, OffsetRange>>),
     OutOfRange(Vec<(TopicPartition, u64)>, Result<BTreeMap<TopicPartition, OffsetRange>>),
     Commit(KafkaResult<()>),
+    Unowned(KafkaResult<BTreeSet<TopicPartition>>),
     Topics(Result<BTreeSet<String>>),
     Connected(BTreeSet<String>, Result<()>),
     Probe(Result<()>),
@@ -376,6 +382,17 @@ struct Commit {
     reply: oneshot::Sender<Result<()>>,
 }
 
+/// How far we are with the first decision of the group that we hear of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstDecision {
+    /// We have heard of none.
+    Awaited,
+    /// The group is being looked at, and the decision waits for our agreement.
+    Unanswered,
+    /// Later ones are agreed to at once.
+    Answered,
+}
+
 /// The thread's side.
 struct Poller {
     member: Arc<BaseConsumer<Context>>,
@@ -394,6 +411,7 @@ struct Poller {
     epoch: u64,
     /// What the group wants back and the application has not released yet, while there is a revocation to agree to.
     revoking: Option<BTreeSet<TopicPartition>>,
+    first_decision: FirstDecision,
     throttled: bool,
     /// Bytes of batches that may wait for the application before no more are read; at half of it reading goes on.
     waiting_bytes_max: usize,
@@ -439,6 +457,7 @@ impl Poller {
             partitions: BTreeMap::new(),
             epoch: 0,
             revoking: None,
+            first_decision: FirstDecision::Awaited,
             throttled: false,
             waiting_bytes_max,
             commits: VecDeque::new(),
@@ -505,8 +524,14 @@ impl Poller {
     /// Polls what is there; true if there may be more.
     fn poll(&mut self) -> bool {
         let member = self.member.clone();
-        while let Some(Err(error)) = member.poll(Duration::ZERO) {
-            self.take_error(&error);
+        loop {
+            let heard = member.context().heard.load(Ordering::Acquire);
+            match member.poll(Duration::ZERO) {
+                Some(Err(error)) => self.take_error(&error),
+                // Also after a log line there is nothing, and more may wait behind it.
+                _ if member.context().heard.load(Ordering::Acquire) == heard => break,
+                _ => {}
+            }
         }
         let events = self.take_rebalances();
         for _ in 0..READ_BURST {
@@ -599,6 +624,7 @@ impl Poller {
             self.stop_fetching(&ours);
             self.partitions.clear();
             self.revoking = None;
+            self.first_decision = FirstDecision::Answered;
             self.inbox.push(0, Err(Error::fatal(text)));
             return;
         }
@@ -632,7 +658,14 @@ impl Poller {
     // The group's decisions.
 
     fn assigned(&mut self, partitions: Vec<TopicPartition>) {
-        self.say("take partitions", self.member.incremental_assign(&TopicPartitionList::new()));
+        // A member without a name has no predecessor, and one with nothing would be told the same again.
+        if self.first_decision == FirstDecision::Awaited && self.spec.instance_id.is_some() && !partitions.is_empty() {
+            self.first_decision = FirstDecision::Unanswered;
+            self.look_for_unowned();
+        } else {
+            self.first_decision = FirstDecision::Answered;
+            self.agree_to_take();
+        }
         let mut asked = Vec::new();
         for key in partitions {
             self.epoch += 1;
@@ -652,6 +685,45 @@ impl Poller {
             asked.push((key, self.epoch));
         }
         self.ask_committed(asked, Duration::ZERO);
+    }
+
+    /// The member's assignment stays empty: librdkafka only waits for the call.
+    fn agree_to_take(&self) {
+        self.say("take partitions", self.member.incremental_assign(&TopicPartitionList::new()));
+    }
+
+    /// Looks whether the group's decision leaves out partitions that wait for nobody.
+    fn look_for_unowned(&self) {
+        let (member, sender, thread) = (self.member.clone(), self.sender.clone(), std::thread::current());
+        let (group, topics) = (self.spec.group.clone(), Vec::from_iter(self.subscribed.iter().cloned()));
+        self.runtime.spawn_blocking(move || {
+            let found = unowned(&member, &group, &topics, LOOK_MAX);
+            drop(member);
+            let _ = sender.send(Command::Answer(Answer::Unowned(found)));
+            thread.unpark();
+        });
+    }
+
+    /// Agrees to the first decision, and has the group decide anew if that one left partitions out.
+    fn answer_first_decision(&mut self, found: KafkaResult<BTreeSet<TopicPartition>>) {
+        if self.first_decision != FirstDecision::Unanswered {
+            return;
+        }
+        self.first_decision = FirstDecision::Answered;
+        let group = &self.spec.group;
+        match found {
+            Ok(unowned) if unowned.is_empty() => {}
+            Ok(unowned) => {
+                let unowned = Vec::from_iter(unowned.iter().map(ToString::to_string)).join(", ");
+                tracing::info!("group '{group}': joining again, because {unowned} would stay without a member");
+                // What is subscribed to while a decision waits is put off until it is agreed to, and then the group is joined once
+                // more. It decides anew, because what we have by then is not what we had when we came.
+                let names: Vec<&str> = self.subscribed.iter().map(String::as_str).collect();
+                self.say("join again", self.member.subscribe(&names));
+            }
+            Err(error) => tracing::debug!("group '{group}': look for partitions without a member: {error}"),
+        }
+        self.agree_to_take();
     }
 
     fn revoked(&mut self, partitions: Vec<TopicPartition>) {
@@ -1027,6 +1099,7 @@ impl Poller {
                 }
             }
             Answer::Commit(result) => self.committed(result),
+            Answer::Unowned(found) => self.answer_first_decision(found),
             Answer::Topics(result) => {
                 // Topics appear together: while there is none, and just after one appeared, the next look comes soon.
                 let settled = result.as_ref().is_ok_and(|topics| !topics.is_empty() && *topics == self.subscribed);
@@ -1175,6 +1248,9 @@ impl Poller {
     fn close(mut self, reply: Option<oneshot::Sender<Result<()>>>) {
         self.take_rebalances();
         self.member.context().closing.store(true, Ordering::Release);
+        if self.first_decision == FirstDecision::Unanswered {
+            self.agree_to_take();
+        }
         self.agree_to_revocation();
         let Self { member, fetcher, reader, inbox, .. } = self;
         drop((reader, fetcher));

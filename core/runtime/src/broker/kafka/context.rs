@@ -236,6 +236,8 @@ pub(super) struct Context {
     pub(super) closing: AtomicBool,
     /// How many of the group's decisions were answered since then.
     pub(super) answers: AtomicUsize,
+    /// How often librdkafka has told something. A poll that came upon that says it found nothing.
+    pub(super) heard: AtomicUsize,
 }
 
 impl Context {
@@ -245,12 +247,14 @@ impl Context {
             rebalances: Mutex::new(Vec::new()),
             closing: AtomicBool::new(false),
             answers: AtomicUsize::new(0),
+            heard: AtomicUsize::new(0),
         }
     }
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        self.heard.fetch_add(1, Ordering::AcqRel);
         self.connection.log_line(level, facility, line);
     }
 
@@ -261,6 +265,7 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        self.heard.fetch_add(1, Ordering::AcqRel);
         let partitions = partitions_of(list);
         let assigned = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
