@@ -255,6 +255,10 @@ impl<'a> SinkSuite<'a> {
                     run.deliver_one().await;
                 }
                 if turn % 2 == 0 {
+                    // Whatever the dice say: it goes with records of its own.
+                    if let Some(batch) = run.next_batch_of(&moving) {
+                        run.put(batch).await;
+                    }
                     run.close(&moving, reason).await;
                 } else {
                     run.open(&moving).await;
@@ -411,34 +415,30 @@ impl<'a> SinkSuite<'a> {
         }
     }
 
-    /// Everything is put and nothing flushed. What is neither in the destination nor reported is held somewhere: how many bytes
-    /// of memory that takes is told through [`SinkTaskContext::buffered`] (none, where it lies on disk). Under `Pressure` the
-    /// task lets go of it, and when it has caught up it holds nothing.
+    /// What was put and is neither in the destination nor reported is held somewhere: how many bytes of memory that takes is
+    /// told through [`SinkTaskContext::buffered`] (none, where it lies on disk). Under `Pressure` the task lets go of it, and
+    /// when it has caught up it holds nothing.
     pub async fn what_it_holds_is_told_and_let_go(&self) {
         for reason in [FlushReason::Pressure, FlushReason::CaughtUp] {
             let mut run = Run::begin(self, &format!("held-{reason:?}").to_lowercase()).await;
-            while run.deliver_one().await {}
-            let reported = run.flush(FlushReason::Interval).await;
-            let stored = run.stored().await;
-            let held = run.log.iter().any(|(partition, log)| {
-                let stored = stored.get(partition).map_or(0, Vec::len);
-                reported.get(partition).is_none_or(|position| *position < log.end) && stored < log.offsets.len()
-            });
-            assert!(
-                !held || run.harness.has_told_buffered(),
-                "{}: records are held that no flush has reported, but how many bytes was never told                  (SinkTaskContext::buffered)",
-                run.name
-            );
+            // With a flush after each batch, for what a task keeps back; and without any, so that it holds as much as it may.
+            while run.deliver_one().await {
+                if reason == FlushReason::CaughtUp {
+                    run.expect_told().await;
+                }
+            }
+            // A few bytes of bookkeeping are not what a budget is about.
+            let (held, enough) = (run.harness.buffered(), run.harness.buffered() / 10);
             let times = if reason == FlushReason::Pressure { PRESSURE_MAX } else { 1 };
             for _ in 0..times {
-                if run.harness.buffered() > 0 {
+                if run.harness.buffered() > enough {
                     run.flush(reason).await;
                 }
             }
             let left = run.harness.buffered();
-            assert_eq!(
-                left, 0,
-                "{}: after flush({reason:?}), {times} times, the task still says that it holds {left} bytes",
+            assert!(
+                left <= enough,
+                "{}: after flush({reason:?}), {times} times, the task still says that it holds {left} of {held} bytes",
                 run.name
             );
             run.finish().await;
@@ -549,8 +549,14 @@ impl<'s, 'a> Run<'s, 'a> {
 
     /// A few records of one open partition that has some left.
     fn next_batch(&mut self) -> Option<SinkBatch> {
+        let open: Vec<TopicPartition> = self.next.keys().cloned().collect();
+        self.next_batch_of(&open)
+    }
+
+    /// A few records of one of these partitions, which are open, that has some left.
+    fn next_batch_of(&mut self, among: &[TopicPartition]) -> Option<SinkBatch> {
         let open: Vec<&TopicPartition> =
-            self.next.iter().filter(|(partition, next)| **next < self.log[*partition].end).map(|(p, _)| p).collect();
+            among.iter().filter(|partition| self.next[*partition] < self.log[*partition].end).collect();
         if open.is_empty() {
             return None;
         }
@@ -704,6 +710,23 @@ impl<'s, 'a> Run<'s, 'a> {
                 );
             }
         }
+    }
+
+    /// What was put is in the destination, or reported, or the task has said how much it holds.
+    async fn expect_told(&mut self) {
+        let reported = self.flush(FlushReason::Interval).await;
+        let stored = self.stored().await;
+        let held = self.next.iter().any(|(partition, next)| {
+            let put = self.log[partition].offsets.iter().filter(|offset| *offset < next).count();
+            let written = stored.get(partition).map_or(0, Vec::len);
+            reported.get(partition).is_none_or(|position| position < next) && written < put
+        });
+        assert!(
+            !held || self.harness.has_told_buffered(),
+            "{}: records are held that no flush has reported, but how many bytes was never told \
+             (SinkTaskContext::buffered)",
+            self.name
+        );
     }
 
     fn expect_all_reported(&self) {
