@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::demo::DemoArgs;
+use crate::dev::DevArgs;
 use crate::logging::LogFormat;
+use crate::new::NewArgs;
 use crate::plugin::PluginsArgs;
 #[cfg(feature = "query")]
 use crate::query::QueryArgs;
@@ -23,6 +25,7 @@ use crate::validate::ValidateArgs;
   ottla run worker.properties s3-sink.properties  Kafka Connect's own files
   ottla validate pipeline.toml                    all mistakes at once
   ottla plugins describe s3-sink                  every option of a plugin
+  ottla new sink my-sink                          a plugin of your own
   ottla topics tail posts.pin --follow            what is in a topic
   ottla transform try pipeline.toml --topic t     what a chain makes of records
   ottla query -t pin=lake/posts.pin \"select ..\"   what lies in a folder or table
@@ -58,6 +61,10 @@ pub(crate) enum Command {
     Plugins(PluginsArgs),
     /// Show what transformations make of records, and test them.
     Transform(TransformArgs),
+    /// Make a crate with a plugin of your own.
+    New(NewArgs),
+    /// Build and run the plugin in this folder, again at every change.
+    Dev(DevArgs),
     /// Look into topics, or write to them.
     Topics(TopicsArgs),
     /// Ask in SQL what lies in folders, buckets and Delta tables.

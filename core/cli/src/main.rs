@@ -2,7 +2,9 @@
 
 mod args;
 mod demo;
+mod dev;
 mod logging;
+mod new;
 mod plugin;
 mod progress;
 #[cfg(feature = "query")]
@@ -40,6 +42,8 @@ async fn main() -> ExitCode {
         Command::Validate(validate) => validate::run(validate, &registry),
         Command::Plugins(plugins) => plugin::run(plugins, &registry).await,
         Command::Transform(transform) => transform::run(transform, &registry),
+        Command::New(new) => exit_code(new::run(new, &registry)),
+        Command::Dev(dev) => exit_code(dev::run(dev).await),
         Command::Topics(topics) => exit_code(topics::run(topics, &registry).await),
         #[cfg(feature = "query")]
         Command::Query(query) => exit_code(query::run(query, &logging).await),
