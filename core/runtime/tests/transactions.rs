@@ -486,6 +486,33 @@ async fn a_transaction_that_the_cluster_takes_back_is_written_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_starts_again_after_the_cluster_took_a_commit_back_goes_on_before_it() {
+    let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
+    let stage = Stage::new(&bootstrap).await;
+    let proxy = FaultProxy::start(&bootstrap).await;
+    let process = stage.process_of(&stage.broker_at(&proxy.address()), stage.spec(2));
+    let mut producer = process.producer(0).await.expect("taken over");
+    let mut neighbour = process.producer(1).await.expect("the other task's");
+    send_all(&mut producer, &stage.records(0..5), &at("pin", 5)).await;
+    send_all(&mut neighbour, &[], &at("geo", 4)).await;
+    // As if the cluster had answered, and then forgotten it.
+    proxy.fault(END_TXN, Fault::AbortInstead);
+    send_all(&mut producer, &stage.records(5..8), &at("pin", 8)).await;
+    assert_eq!(proxy.struck(), 1);
+    assert_eq!(process.offset(&stage.connector, "pin"), Some(offset(8)), "nobody has noticed yet");
+    // The task fails for whatever reason, and starts again in the same process. It reads from where it is told that it was.
+    drop(producer);
+    let mut producer = process.producer(0).await.expect("the task's next one");
+    assert_eq!(process.offset(&stage.connector, "pin"), Some(offset(5)));
+    assert_eq!(process.offset(&stage.connector, "geo"), Some(offset(4)));
+    send_all(&mut producer, &stage.records(5..9), &at("pin", 9)).await;
+    send_all(&mut neighbour, &[], &at("geo", 6)).await;
+    assert_eq!(stage.values().await, numbers(0..9));
+    assert_eq!(process.offset(&stage.connector, "pin"), Some(offset(9)));
+    assert_eq!(process.offset(&stage.connector, "geo"), Some(offset(6)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_is_also_settled_by_the_next_process() {
     let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
     for (fault, landed) in [(Fault::LoseAnswers, true), (Fault::LoseRequests, false)] {

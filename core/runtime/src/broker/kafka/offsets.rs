@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -134,6 +135,8 @@ struct Known {
     /// Nothing where the offset was removed.
     value: Option<Bytes>,
     place: Place,
+    /// How many readings had begun when this was taken up.
+    readings: u64,
 }
 
 impl Known {
@@ -148,18 +151,54 @@ impl Known {
     }
 }
 
-/// The committed offsets of one connector: what its topic held when it was read, and what was committed since.
+/// The newest record of each source partition, by the partition with its fields sorted.
+type Newest = BTreeMap<String, Known>;
+
+/// Takes a record up, where it is newer than what is there.
+fn take_newer(newest: &mut Newest, record: Known) {
+    let name = sorted(record.partition.as_json());
+    if newest.get(&name).is_none_or(|there| record.place.is_newer_than(there.place)) {
+        newest.insert(name, record);
+    }
+}
+
+/// The committed offsets of one connector: what its topic held when it was read last, and what was committed since.
 #[derive(Debug)]
 pub(super) struct CommittedOffsets {
     connector: Arc<str>,
-    known: Mutex<BTreeMap<String, Known>>,
+    known: Mutex<Newest>,
+    /// How often a reading of the topic has begun. Changes only under the lock of `known`.
+    readings: AtomicU64,
     /// Offsets from before the connector's were kept in the cluster.
     earlier: Arc<dyn OffsetStore>,
 }
 
+/// What a reading of the topic has found so far.
+pub(super) struct Reading {
+    connector: Arc<str>,
+    number: u64,
+    found: Newest,
+}
+
+impl Reading {
+    /// Takes up a record of the topic. Keys of other connectors are passed over.
+    pub(super) fn take(&mut self, key: &[u8], value: Option<&[u8]>, place: Place) {
+        if let Some(record) = known(&self.connector, key, value, place, self.number) {
+            take_newer(&mut self.found, record);
+        }
+    }
+}
+
+/// A record of the topic; nothing where it is not an offset of this connector.
+fn known(connector: &str, key: &[u8], value: Option<&[u8]>, place: Place, readings: u64) -> Option<Known> {
+    let partition = partition_of_key(connector, key)?;
+    let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
+    Some(Known { key, partition, value, place, readings })
+}
+
 impl CommittedOffsets {
     pub(super) fn new(connector: Arc<str>, earlier: Arc<dyn OffsetStore>) -> Self {
-        Self { connector, known: Mutex::default(), earlier }
+        Self { connector, known: Mutex::default(), readings: AtomicU64::new(0), earlier }
     }
 
     /// The key to write a partition's offset with.
@@ -170,14 +209,28 @@ impl CommittedOffsets {
         }
     }
 
-    /// Takes up a record of the topic, where it is newer than what is known. Keys of others are passed over.
+    /// Takes up what was committed.
     pub(super) fn take(&self, key: &[u8], value: Option<&[u8]>, place: Place) {
-        let Some(partition) = partition_of_key(&self.connector, key) else { return };
-        let mut known = self.known.lock();
-        let name = sorted(partition.as_json());
-        if known.get(&name).is_none_or(|there| place.is_newer_than(there.place)) {
-            let (key, value) = (Bytes::copy_from_slice(key), value.map(Bytes::copy_from_slice));
-            known.insert(name, Known { key, partition, value, place });
+        let mut newest = self.known.lock();
+        if let Some(record) = known(&self.connector, key, value, place, self.readings.load(Ordering::Acquire)) {
+            take_newer(&mut newest, record);
+        }
+    }
+
+    /// Begins to read the topic from its start.
+    pub(super) fn begin_reading(&self) -> Reading {
+        let _unchanged = self.known.lock();
+        let number = self.readings.fetch_add(1, Ordering::AcqRel) + 1;
+        Reading { connector: self.connector.clone(), number, found: Newest::new() }
+    }
+
+    /// What was read takes the place of all that was known when the reading began: the cluster may have taken a commit back that it
+    /// had called done. Only what other tasks have committed meanwhile stays.
+    pub(super) fn finish_reading(&self, reading: Reading) {
+        let mut newest = self.known.lock();
+        newest.retain(|_, record| record.readings >= reading.number);
+        for record in reading.found.into_values() {
+            take_newer(&mut newest, record);
         }
     }
 }
@@ -397,5 +450,75 @@ pub(super) fn place_of(message: &BorrowedMessage<'_>, own_topic: bool) -> Place 
         partition: message.partition(),
         offset: message.offset(),
         timestamp: message.timestamp().to_millis().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct NothingEarlier;
+
+    impl OffsetStore for NothingEarlier {
+        fn get(&self, _: &str, _: &SourcePartition) -> Result<Option<SourceOffset>> {
+            Ok(None)
+        }
+
+        fn put(&self, _: &str, _: &SourceOffsets) -> Result<()> {
+            Ok(())
+        }
+
+        fn all(&self, _: &str) -> Result<SourceOffsets> {
+            Ok(SourceOffsets::new())
+        }
+    }
+
+    fn key(table: &str) -> Vec<u8> {
+        format!(r#"["posts",{{"table":"{table}"}}]"#).into_bytes()
+    }
+
+    fn value(number: i64) -> Vec<u8> {
+        format!(r#"{{"n":{number}}}"#).into_bytes()
+    }
+
+    fn place(offset: i64) -> Place {
+        Place { own_topic: true, partition: 0, offset, timestamp: 0 }
+    }
+
+    /// What is known, by table.
+    fn all(offsets: &CommittedOffsets) -> BTreeMap<String, i64> {
+        let all = offsets.all("posts").expect("offsets that can be read");
+        all.iter()
+            .map(|(partition, offset)| (partition.as_json().to_owned(), offset.get_i64("n").expect("a number")))
+            .collect()
+    }
+
+    fn expected(tables: &[(&str, i64)]) -> BTreeMap<String, i64> {
+        tables.iter().map(|(table, number)| (format!(r#"{{"table":"{table}"}}"#), *number)).collect()
+    }
+
+    #[test]
+    fn a_reading_replaces_what_was_known_before_it_and_nothing_that_came_later() {
+        let offsets = CommittedOffsets::new("posts".into(), Arc::new(NothingEarlier));
+        offsets.take(&key("kept"), Some(&value(1)), place(0));
+        offsets.take(&key("taken-back"), Some(&value(7)), place(9));
+        offsets.take(&key("gone"), Some(&value(3)), place(5));
+        let mut reading = offsets.begin_reading();
+        // Another task commits, before and behind what the reading finds.
+        offsets.take(&key("meanwhile"), Some(&value(20)), place(12));
+        offsets.take(&key("overtaken"), Some(&value(30)), place(13));
+        reading.take(&key("kept"), Some(&value(1)), place(0));
+        reading.take(&key("taken-back"), Some(&value(5)), place(4));
+        reading.take(&key("meanwhile"), Some(&value(19)), place(2));
+        reading.take(&key("overtaken"), Some(&value(31)), place(14));
+        reading.take(br#"["others",{"table":"kept"}]"#, Some(&value(99)), place(15));
+        // A second one begins later and ends earlier; what it found is as good.
+        let mut second = offsets.begin_reading();
+        second.take(&key("kept"), Some(&value(2)), place(16));
+        offsets.finish_reading(second);
+        assert_eq!(all(&offsets), expected(&[("kept", 2)]));
+        offsets.finish_reading(reading);
+        assert_eq!(all(&offsets), expected(&[("kept", 2), ("taken-back", 5), ("meanwhile", 19), ("overtaken", 31)]));
     }
 }

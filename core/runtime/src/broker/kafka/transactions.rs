@@ -313,21 +313,23 @@ impl KafkaTransactions {
         }
     }
 
-    /// Reads all that is committed, behind which nothing may be undecided.
+    /// Reads all that is committed, behind which nothing may be undecided, in place of what was known.
     pub(super) async fn read_offsets(self: &Arc<Self>) -> Result<()> {
         let shared = Arc::clone(self);
         blocking(move || {
             let (own, fallback) = (&shared.spec.offsets_topic, &shared.spec.fallback_topic);
+            let mut reading = shared.offsets.begin_reading();
             for (topic, own_topic) in [(own, true), (fallback, false)] {
                 if !own_topic && fallback == own {
                     continue;
                 }
                 shared.reader.read(topic, None, 0, Isolation::Committed, |message| {
                     if let Some(key) = message.key() {
-                        shared.offsets.take(key, message.payload(), place_of(message, own_topic));
+                        reading.take(key, message.payload(), place_of(message, own_topic));
                     }
                 })?;
             }
+            shared.offsets.finish_reading(reading);
             Ok(())
         })
         .await
@@ -357,7 +359,7 @@ impl Transactions for KafkaTransactions {
         drop(ready);
         let initialised = match waiting {
             Some(initialised) => initialised,
-            // The task starts again. It may not know how its last transaction ended.
+            // The task starts again. It may not know how its last transaction ended, and what it knows may not be so any more.
             None => {
                 shared.check_claim().await?;
                 let initialised = shared.initialise(&shared.spec.group, task).await?;
