@@ -15,6 +15,17 @@ pub struct Header {
 }
 
 /// The headers of a record in their order. Most records have none, which costs nothing.
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let mut headers = Headers::new();
+/// headers.add("source", "orders-api");
+/// headers.add("attempt", 1i64);
+/// headers.add("attempt", 2i64); // The first one stays.
+/// assert_eq!(headers.last("attempt"), Some(&Value::Int64(2)));
+/// headers.remove("attempt");
+/// assert_eq!(headers.len(), 1);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Headers(Vec<Header>);
 

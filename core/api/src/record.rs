@@ -14,6 +14,21 @@ use crate::offset::{SourceOffset, SourcePartition, TopicPartition};
 ///
 /// Schemaless JSON arrives as text that was checked and compacted ([`Payload::Json`]); as long as nothing looks inside, it
 /// goes on as that text. [`value`](Self::value), [`value_mut`](Self::value_mut) and [`into_data`](Self::into_data) parse.
+/// ```
+/// use bytes::Bytes;
+/// use ottla_api::data::json;
+/// use ottla_api::prelude::*;
+///
+/// let mut payload = Payload::json(Bytes::from_static(br#"{"name":"Ada"}"#));
+/// // Looking inside decodes; until then it is the text that came in.
+/// if let Value::Map(map) = payload.value_mut()? {
+///     map.insert("year", 1843i64);
+/// }
+/// let mut text = Vec::new();
+/// payload.write_json(&json::WriteOptions::default(), &mut text);
+/// assert_eq!(text, br#"{"name":"Ada","year":1843}"#);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub enum Payload {
     /// Compact JSON text, valid as [`json::compact`] checks it; never the text `null`, which is [`Payload::null`].
@@ -140,6 +155,16 @@ impl Default for Payload {
 }
 
 /// One item on its way: what transformations see, for sources and sinks alike (Kafka Connect: `ConnectRecord`).
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let mut record = Record::new("posts", "hello");
+/// record.key = Payload::schemaless(7i64);
+/// record.headers.add("lang", "en");
+/// assert!(!record.is_tombstone());
+/// record.value = Payload::null();
+/// assert!(record.is_tombstone());
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// The topic it is going to (source) or came from (sink); a transformation may change it.
@@ -185,6 +210,15 @@ impl Record {
 }
 
 /// A record that a source yields, with the place it came from.
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let record = Record::new("lines", "the third line");
+/// let partition = SourcePartition::new([("file", "notes.txt")]);
+/// let offset = SourceOffset::new([("lines", 3i64)]);
+/// let record = SourceRecord::new(record, partition, offset);
+/// assert_eq!(record.source_partition.as_json(), r#"{"file":"notes.txt"}"#);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceRecord {
     /// What goes to the topic.
@@ -246,6 +280,23 @@ impl SinkRecord {
 ///
 /// Offsets may have gaps: transaction markers, compaction, records that a transformation dropped or that went to the dead
 /// letter queue. `next_offset` accounts for those at the end, so a batch may even be empty and still move a position on.
+/// A batch may come again after a restart or an error. A sink that knows how far its destination is leaves out what is there:
+///
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let record = |offset| SinkRecord {
+///     record: Record::new("posts", offset),
+///     raw: RawRecord { offset, ..RawRecord::default() },
+/// };
+/// let batch = SinkBatch {
+///     partition: TopicPartition::new("posts", 0),
+///     records: vec![record(4), record(5), record(8)],
+///     next_offset: 10,
+/// };
+/// let left: Vec<i64> = batch.records_from(5).iter().map(SinkRecord::offset).collect();
+/// assert_eq!(left, [5, 8]);
+/// ```
 #[derive(Debug, Clone)]
 pub struct SinkBatch {
     /// The original topic partition, before transformations.

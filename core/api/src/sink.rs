@@ -64,6 +64,79 @@ pub trait SinkConnector: Send + Sync {
 /// So `put` that returns a retriable error must have accepted either nothing of the batch, or remember what it accepted and
 /// skip it (by offset) when the batch comes again. If a stop comes first, the batch does not come again; what was accepted of
 /// it may be durable by then, and `flush` may say so.
+/// # Example
+///
+/// A sink whose destination keeps the offset beside the records, so that it can tell by itself how far it is:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use std::sync::{Arc, Mutex};
+/// use async_trait::async_trait;
+/// use ottla_api::prelude::*;
+///
+/// /// Some database. One call stores values and the offset behind them, or neither.
+/// #[derive(Default)]
+/// struct Database(Mutex<BTreeMap<TopicPartition, (Vec<Value>, i64)>>);
+///
+/// impl Database {
+///     fn store(&self, partition: &TopicPartition, values: Vec<Value>, next_offset: i64) {
+///         let mut tables = self.0.lock().unwrap();
+///         let (table, offset) = tables.entry(partition.clone()).or_default();
+///         table.extend(values);
+///         *offset = next_offset;
+///     }
+///
+///     fn offset(&self, partition: &TopicPartition) -> i64 {
+///         self.0.lock().unwrap().get(partition).map_or(0, |(_, offset)| *offset)
+///     }
+/// }
+///
+/// struct DatabaseTask {
+///     database: Arc<Database>,
+///     context: Option<SinkTaskContext>,
+///     stored: Positions,
+/// }
+///
+/// #[async_trait]
+/// impl SinkTask for DatabaseTask {
+///     async fn start(&mut self, context: &SinkTaskContext) -> Result<()> {
+///         self.context = Some(context.clone());
+///         Ok(())
+///     }
+///
+///     async fn open(&mut self, committed: &Positions) -> Result<Positions> {
+///         let found: Positions = committed.keys().map(|p| (p.clone(), self.database.offset(p))).collect();
+///         self.stored.extend(found.clone());
+///         Ok(found)
+///     }
+///
+///     async fn put(&mut self, batch: &SinkBatch) -> Result<()> {
+///         let mut values = Vec::new();
+///         for record in batch.records_from(self.stored[&batch.partition]) {
+///             match record.record.value.decoded()?.into_owned() {
+///                 // One bad record: it goes to the dead letter queue, and the others go on.
+///                 Value::Null => {
+///                     let context = self.context.as_ref().ok_or_else(|| Error::fatal("not started"))?;
+///                     context.report(&batch.partition, record, Error::data("a tombstone means nothing here"))?;
+///                 }
+///                 value => values.push(value),
+///             }
+///         }
+///         self.database.store(&batch.partition, values, batch.next_offset);
+///         self.stored.insert(batch.partition.clone(), batch.next_offset);
+///         Ok(())
+///     }
+///
+///     async fn flush(&mut self, _reason: FlushReason) -> Result<Positions> {
+///         Ok(self.stored.clone()) // Whatever was put is durable already.
+///     }
+///
+///     async fn close(&mut self, partitions: &[TopicPartition], _reason: CloseReason) -> Result<()> {
+///         self.stored.retain(|partition, _| !partitions.contains(partition));
+///         Ok(())
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait SinkTask: Send {
     /// Connects. A missing bucket or a refused password shows here.

@@ -9,6 +9,40 @@ use super::{ConfigError, Properties, Secret};
 
 /// A type that an option's text can be read as. `#[derive(ConfigValue)]` implements it for enums without fields, whose
 /// variants are written in kebab-case (or as `#[config(name = "..")]` says).
+/// A type of one's own says how its text is read, and the rest follows:
+///
+/// ```
+/// use std::borrow::Cow;
+/// use ottla_api::config::ConfigValue;
+/// use ottla_api::prelude::*;
+///
+/// /// `90%`, as a part of one.
+/// #[derive(Debug, PartialEq)]
+/// struct Percent(f64);
+///
+/// impl ConfigValue for Percent {
+///     fn parse(text: &str) -> std::result::Result<Self, String> {
+///         let number = text.trim().strip_suffix('%').and_then(|number| number.parse::<f64>().ok());
+///         number.map(|number| Self(number / 100.0)).ok_or_else(|| format!("must be a percentage such as 90%, found '{text}'"))
+///     }
+///
+///     fn type_name() -> Cow<'static, str> {
+///         "percentage".into()
+///     }
+/// }
+///
+/// #[derive(Debug, Config)]
+/// struct SamplingConfig {
+///     /// How many of the records are kept.
+///     #[config(name = "keep", default = "100%")]
+///     keep: Percent,
+/// }
+///
+/// let config = SamplingConfig::from_properties(&Properties::from_iter([("keep", "25%")])).unwrap();
+/// assert_eq!(config.keep, Percent(0.25));
+/// let errors = SamplingConfig::from_properties(&Properties::from_iter([("keep", "some")])).unwrap_err();
+/// assert_eq!(errors.to_string(), "keep: must be a percentage such as 90%, found 'some'");
+/// ```
 pub trait ConfigValue: Sized {
     /// Reads the text. The message says what was expected; the key is added by the caller.
     fn parse(text: &str) -> Result<Self, String>;

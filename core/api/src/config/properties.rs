@@ -5,6 +5,15 @@ use std::fmt;
 /// Keys and values of a flat configuration, in the order of the file.
 ///
 /// Its `Debug` form shows keys only: a value may be a password (G8).
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let mut properties = Properties::from_iter([("topics", "posts"), ("producer.acks", "all")]);
+/// properties.set("topics", "posts.clean");
+/// assert_eq!(properties.get("topics"), Some("posts.clean"));
+/// assert_eq!(properties.with_prefix("producer.").get("acks"), Some("all"));
+/// assert_eq!(format!("{properties:?}"), r#"Properties ["topics", "producer.acks"]"#);
+/// ```
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Properties(Vec<(String, String)>);
 

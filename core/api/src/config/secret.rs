@@ -3,6 +3,13 @@
 use std::fmt;
 
 /// A password, a key, a token. Prints as `[hidden]` wherever it is printed (G8).
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let password = Secret::new("hunter2");
+/// assert_eq!(format!("{password} {password:?}"), "[hidden] [hidden]");
+/// assert_eq!(password.expose(), "hunter2");
+/// ```
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 

@@ -15,6 +15,17 @@ use crate::error::{Error, Result};
 ///
 /// A schemaless record uses `Null`, `Boolean`, `Int64`, `Float64`, `Number`, `String`, `Array` and `Map` (what JSON has), and
 /// the logical types where a transformation made them. The other variants appear where a schema asks for them.
+/// ```
+/// use ottla_api::data::json;
+/// use ottla_api::prelude::*;
+///
+/// let value = json::parse(br#"{"id":7,"price":12.30,"tags":["new"]}"#)?;
+/// assert_eq!(value.field("id").and_then(Value::as_i64), Some(7));
+/// // Digits are kept: as a floating point number this would be written 12.3.
+/// assert_eq!(value.field("price"), Some(&Value::Number("12.30".into())));
+/// assert_eq!(json::to_string(&value), r#"{"id":7,"price":12.30,"tags":["new"]}"#);
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
     /// No value.
@@ -164,6 +175,16 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 /// Named values in the order in which they came.
 ///
 /// A list, not a hash table: records have a dozen fields, where walking beats hashing, and the order is the point.
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let mut map = Map::new();
+/// map.push("id", 7i64);
+/// map.push("name", "Ada");
+/// map.insert("id", 8i64); // In its place.
+/// map.insert("born", Value::Date(-56_270));
+/// assert_eq!(map.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["id", "name", "born"]);
+/// ```
 #[derive(Clone, PartialEq, Default)]
 pub struct Map(Vec<(Name, Value)>);
 
@@ -302,6 +323,24 @@ impl IntoIterator for Map {
 }
 
 /// Values laid out by a schema of type struct.
+/// ```
+/// use ottla_api::data::SchemaType;
+/// use ottla_api::prelude::*;
+///
+/// let schema = Schema::structure()
+///     .name("Person")
+///     .field("id", Schema::of(SchemaType::Int64))
+///     .field("name", Schema::optional(SchemaType::String))
+///     .build();
+/// let mut person = Struct::new(schema.clone());
+/// person.put("id", 7i64)?;
+/// person.validate()?; // The name is optional.
+/// assert!(person.put("age", 36i64).is_err());
+///
+/// let record = Payload::with_schema(schema, Value::Struct(person));
+/// assert_eq!(record.decoded()?.field("id"), Some(&Value::Int64(7)));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, PartialEq)]
 pub struct Struct {
     schema: Arc<Schema>,
