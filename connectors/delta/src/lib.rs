@@ -33,13 +33,14 @@ table.name.format = "${topic}_table"
 A topic's table is made from its first records, or from `schema.<table>`, and gets new columns as new fields come."#;
 
 /// The plugins of this crate.
-pub fn plugins() -> Vec<Plugin> {
-    vec![Plugin {
-        name: "delta-sink",
-        aliases: &[],
-        version: env!("CARGO_PKG_VERSION"),
-        doc: DOC,
-        definition: &DeltaSinkConfig::definition,
-        constructor: Constructor::Sink(&|| Box::new(DeltaSinkConnector)),
-    }]
-}
+pub const PLUGINS: &[Plugin] = &[Plugin {
+    name: "delta-sink",
+    aliases: &[],
+    version: env!("CARGO_PKG_VERSION"),
+    doc: DOC,
+    definition: &DeltaSinkConfig::definition,
+    constructor: Constructor::Sink(&|| Box::new(DeltaSinkConnector)),
+}];
+
+#[cfg(feature = "plugin")]
+ottla_api::export_plugins!(PLUGINS);

@@ -36,23 +36,24 @@ value.converter = "string"
 The converter `string` takes any text as it is; without it, values must be JSON and are written as JSON."#;
 
 /// The connectors of this crate.
-pub fn plugins() -> Vec<Plugin> {
-    vec![
-        Plugin {
-            name: "file-source",
-            aliases: &["org.apache.kafka.connect.file.FileStreamSourceConnector", "FileStreamSource"],
-            version: env!("CARGO_PKG_VERSION"),
-            doc: SOURCE_DOC,
-            definition: &FileSourceConfig::definition,
-            constructor: Constructor::Source(&|| Box::new(FileSource)),
-        },
-        Plugin {
-            name: "file-sink",
-            aliases: &["org.apache.kafka.connect.file.FileStreamSinkConnector", "FileStreamSink"],
-            version: env!("CARGO_PKG_VERSION"),
-            doc: SINK_DOC,
-            definition: &FileSinkConfig::definition,
-            constructor: Constructor::Sink(&|| Box::new(FileSink)),
-        },
-    ]
-}
+pub const PLUGINS: &[Plugin] = &[
+    Plugin {
+        name: "file-source",
+        aliases: &["org.apache.kafka.connect.file.FileStreamSourceConnector", "FileStreamSource"],
+        version: env!("CARGO_PKG_VERSION"),
+        doc: SOURCE_DOC,
+        definition: &FileSourceConfig::definition,
+        constructor: Constructor::Source(&|| Box::new(FileSource)),
+    },
+    Plugin {
+        name: "file-sink",
+        aliases: &["org.apache.kafka.connect.file.FileStreamSinkConnector", "FileStreamSink"],
+        version: env!("CARGO_PKG_VERSION"),
+        doc: SINK_DOC,
+        definition: &FileSinkConfig::definition,
+        constructor: Constructor::Sink(&|| Box::new(FileSink)),
+    },
+];
+
+#[cfg(feature = "plugin")]
+ottla_api::export_plugins!(PLUGINS);

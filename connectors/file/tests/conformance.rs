@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ottla_api::data::SchemaType;
 use ottla_api::prelude::*;
-use ottla_connector_file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig, plugins};
+use ottla_connector_file::{FileSink, FileSinkConfig, FileSource, FileSourceConfig, PLUGINS};
 use ottla_testkit::config_suite;
 use ottla_testkit::harness::{SinkHarness, SourceHarness, sink_batch, sink_value};
 use ottla_testkit::sink_suite::SinkSuite;
@@ -259,11 +259,10 @@ async fn what_another_file_has_is_not_written_again() {
 fn options_and_plugins_are_described_and_valid() {
     config_suite::check::<FileSourceConfig>(&Properties::from_iter([("file", "x"), ("topic", "t")]));
     config_suite::check::<FileSinkConfig>(&Properties::from_iter([("file", "x")]));
-    let plugins = plugins();
-    config_suite::check_plugins(&plugins);
+    config_suite::check_plugins(PLUGINS);
     for name in
         ["FileStreamSource", "FileStreamSourceConnector", "org.apache.kafka.connect.file.FileStreamSinkConnector"]
     {
-        assert!(plugins.iter().any(|plugin| plugin.answers_to(name)), "{name}");
+        assert!(PLUGINS.iter().any(|plugin| plugin.answers_to(name)), "{name}");
     }
 }

@@ -37,23 +37,24 @@ kinesis.endpoint = "embedded"         # a Kinesis in the state folder; left out,
 ```"#;
 
 /// The plugins of this crate.
-pub fn plugins() -> Vec<Plugin> {
-    vec![
-        Plugin {
-            name: "kinesis-source",
-            aliases: &["io.confluent.connect.kinesis.KinesisSourceConnector"],
-            version: env!("CARGO_PKG_VERSION"),
-            doc: SOURCE_DOC,
-            definition: &KinesisSourceConfig::definition,
-            constructor: Constructor::Source(&|| Box::new(KinesisSource)),
-        },
-        Plugin {
-            name: "kinesis-sink",
-            aliases: &[],
-            version: env!("CARGO_PKG_VERSION"),
-            doc: SINK_DOC,
-            definition: &KinesisSinkConfig::definition,
-            constructor: Constructor::Sink(&|| Box::new(KinesisSink)),
-        },
-    ]
-}
+pub const PLUGINS: &[Plugin] = &[
+    Plugin {
+        name: "kinesis-source",
+        aliases: &["io.confluent.connect.kinesis.KinesisSourceConnector"],
+        version: env!("CARGO_PKG_VERSION"),
+        doc: SOURCE_DOC,
+        definition: &KinesisSourceConfig::definition,
+        constructor: Constructor::Source(&|| Box::new(KinesisSource)),
+    },
+    Plugin {
+        name: "kinesis-sink",
+        aliases: &[],
+        version: env!("CARGO_PKG_VERSION"),
+        doc: SINK_DOC,
+        definition: &KinesisSinkConfig::definition,
+        constructor: Constructor::Sink(&|| Box::new(KinesisSink)),
+    },
+];
+
+#[cfg(feature = "plugin")]
+ottla_api::export_plugins!(PLUGINS);

@@ -8,7 +8,7 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use ottla_api::prelude::*;
 use ottla_connector_kinesis::{
-    ConnectionConfig, KinesisSink, KinesisSinkConfig, KinesisSource, KinesisSourceConfig, connect, plugins,
+    ConnectionConfig, KinesisSink, KinesisSinkConfig, KinesisSource, KinesisSourceConfig, connect, PLUGINS,
 };
 use ottla_testkit::config_suite;
 use ottla_testkit::sink_suite::SinkSuite;
@@ -161,5 +161,5 @@ async fn the_sink_keeps_its_contract() {
 fn options_and_plugins_are_described_and_valid() {
     config_suite::check::<KinesisSourceConfig>(&Properties::from_iter([("kinesis.stream", "posts")]));
     config_suite::check::<KinesisSinkConfig>(&Properties::new());
-    config_suite::check_plugins(&plugins());
+    config_suite::check_plugins(PLUGINS);
 }

@@ -37,14 +37,15 @@ emulate.topics.user_data = "posts.user"
 ```"#;
 
 /// The plugins of this crate.
-pub fn plugins() -> Vec<Plugin> {
-    vec![Plugin {
-        name: "rds-source",
-        // Not JDBC's source connector: that has modes which this one lacks.
-        aliases: &[],
-        version: env!("CARGO_PKG_VERSION"),
-        doc: DOC,
-        definition: &config::RdsSourceConfig::definition,
-        constructor: Constructor::Source(&|| Box::new(source::RdsSource)),
-    }]
-}
+pub const PLUGINS: &[Plugin] = &[Plugin {
+    name: "rds-source",
+    // Not JDBC's source connector: that has modes which this one lacks.
+    aliases: &[],
+    version: env!("CARGO_PKG_VERSION"),
+    doc: DOC,
+    definition: &config::RdsSourceConfig::definition,
+    constructor: Constructor::Source(&|| Box::new(source::RdsSource)),
+}];
+
+#[cfg(feature = "plugin")]
+ottla_api::export_plugins!(PLUGINS);

@@ -8,7 +8,7 @@ use support::{connector, emulate, properties, run, sql, task};
 
 #[test]
 fn plugins_are_described() {
-    config_suite::check_plugins(&ottla_connector_rds::plugins());
+    config_suite::check_plugins(ottla_connector_rds::PLUGINS);
 }
 
 #[tokio::test]

@@ -31,13 +31,14 @@ flush.size = 1000
 Objects are called `topics/<topic>/partition=<p>/<topic>+<p>+<first offset>.json`."#;
 
 /// The plugins of this crate.
-pub fn plugins() -> Vec<Plugin> {
-    vec![Plugin {
-        name: "s3-sink",
-        aliases: &["io.confluent.connect.s3.S3SinkConnector"],
-        version: env!("CARGO_PKG_VERSION"),
-        doc: DOC,
-        definition: &S3SinkConfig::definition,
-        constructor: Constructor::Sink(&|| Box::new(S3SinkConnector)),
-    }]
-}
+pub const PLUGINS: &[Plugin] = &[Plugin {
+    name: "s3-sink",
+    aliases: &["io.confluent.connect.s3.S3SinkConnector"],
+    version: env!("CARGO_PKG_VERSION"),
+    doc: DOC,
+    definition: &S3SinkConfig::definition,
+    constructor: Constructor::Sink(&|| Box::new(S3SinkConnector)),
+}];
+
+#[cfg(feature = "plugin")]
+ottla_api::export_plugins!(PLUGINS);

@@ -89,7 +89,7 @@ async fn the_sink_survives_a_fault_at_every_call() {
 
 #[test]
 fn options_and_plugins_are_in_order() {
-    ottla_testkit::config_suite::check_plugins(&ottla_connector_s3::plugins());
+    ottla_testkit::config_suite::check_plugins(ottla_connector_s3::PLUGINS);
     ottla_testkit::config_suite::check::<S3SinkConfig>(&Properties::from_iter([
         ("s3.bucket.name", "lake"),
         ("flush.size", "100"),

@@ -22,4 +22,10 @@ pub trait Converter: Send + Sync {
     /// Bytes from data; nothing is a null key or a tombstone.
     #[allow(clippy::wrong_self_convention)] // Kafka Connect's word.
     fn from_connect(&self, topic: &str, payload: &Payload) -> Result<Option<Bytes>>;
+
+    /// True where a call may hold up the thread that makes it: it looks something up, or leaves the worker's own code. The runtime then calls from a
+    /// thread that nobody else waits for.
+    fn is_blocking(&self) -> bool {
+        false
+    }
 }

@@ -117,6 +117,12 @@ impl Error {
         self.kind.is_retriable()
     }
 
+    /// Message, facts and the text of the cause.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn parts(&self) -> (&str, &[(&'static str, String)], Option<String>) {
+        (&self.message, &self.context, self.source.as_deref().map(|cause| causes(cause)))
+    }
+
     /// The message alone, without context and causes.
     pub fn message(&self) -> &str {
         &self.message

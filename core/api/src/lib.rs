@@ -60,6 +60,8 @@
 // `#[derive(Config)]` writes `::ottla_api::..` paths; this lets the crate's own tests use it.
 extern crate self as ottla_api;
 
+#[cfg(feature = "plugin")]
+pub mod boundary;
 pub mod config;
 pub mod config_provider;
 pub mod converter;
@@ -75,6 +77,17 @@ pub mod source;
 pub mod transformation;
 
 pub use error::{Error, ErrorKind, Result};
+
+/// Exports a library's plugins; with the feature `plugin`.
+#[cfg(not(feature = "plugin"))]
+#[macro_export]
+macro_rules! export_plugins {
+    ($($plugins:tt)*) => {
+        ::core::compile_error!(
+            "export_plugins! needs the feature `plugin`: ottla-api = { .., features = [\"plugin\"] }"
+        );
+    };
+}
 
 /// What nearly every plugin needs, in one import.
 pub mod prelude {

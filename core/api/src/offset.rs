@@ -96,6 +96,18 @@ impl SourceOffset {
         }
     }
 
+    /// The fields.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn fields(&self) -> &Map {
+        &self.0
+    }
+
+    /// An offset made of these fields.
+    #[cfg(feature = "plugin")]
+    pub(crate) fn from_fields(fields: Map) -> Self {
+        Self(fields)
+    }
+
     /// The stored form, compact JSON.
     pub fn to_json(&self) -> String {
         json::to_string(&Value::Map(self.0.clone()))

@@ -76,7 +76,7 @@ impl fmt::Display for PluginKind {
 
 impl Plugin {
     /// The kind.
-    pub fn kind(&self) -> PluginKind {
+    pub const fn kind(&self) -> PluginKind {
         match self.constructor {
             Constructor::Source(_) => PluginKind::Source,
             Constructor::Sink(_) => PluginKind::Sink,

@@ -7,4 +7,10 @@ use crate::record::Record;
 pub trait Predicate: Send {
     /// The answer for this record. Takes it mutably because looking inside decodes it, which changes nothing else.
     fn test(&mut self, record: &mut Record) -> Result<bool>;
+
+    /// True where a call may hold up the thread that makes it: it looks something up, or leaves the worker's own code. The runtime then calls from a
+    /// thread that nobody else waits for.
+    fn is_blocking(&self) -> bool {
+        false
+    }
 }

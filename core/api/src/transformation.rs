@@ -22,4 +22,10 @@ pub trait Transformation: Send {
     fn is_deterministic(&self) -> bool {
         true
     }
+
+    /// True where a call may hold up the thread that makes it: it looks something up, or leaves the worker's own code. The runtime then calls from a
+    /// thread that nobody else waits for.
+    fn is_blocking(&self) -> bool {
+        false
+    }
 }

@@ -54,13 +54,13 @@ async fn main() -> ExitCode {
 
 /// Every plugin that is built in. Only this place knows them all.
 fn registry() -> Registry {
-    let mut plugins = ottla_connector_file::plugins();
+    let mut plugins = ottla_connector_file::PLUGINS.to_vec();
     #[cfg(feature = "delta")]
-    plugins.extend(ottla_connector_delta::plugins());
+    plugins.extend(ottla_connector_delta::PLUGINS);
     #[cfg(feature = "kinesis")]
-    plugins.extend(ottla_connector_kinesis::plugins());
-    plugins.extend(ottla_connector_rds::plugins());
-    plugins.extend(ottla_connector_s3::plugins());
+    plugins.extend(ottla_connector_kinesis::PLUGINS);
+    plugins.extend(ottla_connector_rds::PLUGINS);
+    plugins.extend(ottla_connector_s3::PLUGINS);
     plugins.extend(ottla_converters::plugins());
     plugins.extend(ottla_transforms::plugins());
     plugins.extend(ottla_runtime::plugins::builtin());

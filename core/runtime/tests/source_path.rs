@@ -112,6 +112,7 @@ impl Stage {
             offsets: Arc::new(offsets),
             gather,
             conversion: Conversion::build(&config, &providers).unwrap(),
+            call_timeout: Duration::from_secs(60),
             chain: TransformationChain::build(&config.chain, &providers).unwrap(),
             errors: ErrorHandler::new("c-0".into(), config.errors, Arc::clone(&status), None),
             status: Arc::clone(&status),

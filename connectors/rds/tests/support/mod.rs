@@ -44,7 +44,7 @@ impl Host {
 }
 
 pub fn connector() -> Box<dyn SourceConnector> {
-    let plugin = ottla_connector_rds::plugins().remove(0);
+    let plugin = ottla_connector_rds::PLUGINS[0];
     match plugin.constructor {
         Constructor::Source(make) => make(),
         _ => panic!("not a source"),

@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_bad_name_is_refused_with_the_reason_and_a_way_out() {
-        let registry = Registry::new(ottla_connector_file::plugins());
+        let registry = Registry::new(ottla_connector_file::PLUGINS.to_vec());
         let message = |name: &str| check(name, &registry).err().map(|error| error.to_string());
         let form = "must be small letters and digits in words with '-' between them, beginning with a letter";
         let cases = [

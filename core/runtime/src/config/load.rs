@@ -10,7 +10,7 @@ use super::diagnostics::{Diagnostics, Place};
 use super::nearest::did_you_mean;
 use super::section::{Entry, Raw, Section};
 use super::tree::{Member, Node, flatten};
-use super::{Configuration, check, java_properties, json, toml};
+use super::{Configuration, check, java_properties, json, libraries, toml};
 
 /// Reads files, and folders of files in the order of their names, applies `--set` overrides and checks everything.
 ///
@@ -43,7 +43,8 @@ pub fn load(
                        or --set worker.bootstrap.servers=HOST:PORT (or =embedded)";
         diagnostics.error(&nowhere, None, message);
     }
-    let configuration = check::check(&raw, registry, &mut diagnostics);
+    let registry = libraries::with_libraries(&raw, registry, &mut diagnostics);
+    let configuration = check::check(&raw, &registry, &mut diagnostics);
     diagnostics.sort(&files);
     match configuration {
         Some(configuration) if diagnostics.is_valid() => {

@@ -17,6 +17,7 @@ mod gateway;
 pub(crate) mod java_properties;
 mod json;
 mod keys;
+mod libraries;
 mod load;
 pub(crate) mod nearest;
 mod options;
@@ -40,6 +41,7 @@ use ottla_api::config::{Config, ConfigValue, Properties};
 use ottla_api::plugin::Plugin;
 
 use crate::broker::{StartPosition, Subscription};
+use crate::plugins::loaded::Digest;
 
 /// A whole, checked configuration.
 #[derive(Debug, Clone)]
@@ -92,6 +94,20 @@ pub struct WorkerConfig {
     /// or a time such as `30s`, `5m`. Unset, it runs until it is stopped. `--until` goes before it.
     #[config(name = "run.until")]
     pub run_until: Option<RunUntil>,
+    /// Libraries of plugins: files, and folders whose files ending in `.so` (also in the folders in them) are looked at. A library that
+    /// does not fit this worker is left out with a warning. Relative to the working directory.
+    #[config(name = "plugin.path")]
+    pub plugin_path: Option<Vec<String>>,
+    /// SHA-256 digests, as `sha256sum` prints them, of the libraries that may be loaded from `plugin.path`. Unset, all may that only root
+    /// and the worker's user can write to.
+    #[config(name = "plugin.path.sha256")]
+    pub plugin_path_sha256: Option<Vec<Digest>>,
+    /// How long a call of a loaded library may take before its task fails. A source that waits for news in `poll` may take for ever.
+    #[config(name = "plugin.call.timeout.ms", default = "300000", min = 1)]
+    pub plugin_call_timeout: Duration,
+    /// Threads of the runtime that each loaded library has of its own.
+    #[config(name = "plugin.threads", default = "2", min = 1, max = 256)]
+    pub plugin_threads: usize,
     /// Loopback address such as `127.0.0.1:9464` that serves `/metrics` (Prometheus) and `/health`. Off unless set.
     #[config(name = "metrics.listener")]
     pub metrics_listener: Option<LoopbackAddress>,

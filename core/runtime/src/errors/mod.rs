@@ -93,6 +93,9 @@ impl ErrorHandler {
 
     /// A source's record failed on its way into its topic.
     pub fn source_record(&self, place: &str, failure: Failure) -> Result<()> {
+        if failure.error.kind() == ErrorKind::Fatal {
+            return Err(failure.error);
+        }
         self.log(&failure, None);
         self.decide(failure, place)
     }

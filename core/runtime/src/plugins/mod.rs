@@ -1,10 +1,13 @@
 //! Finding plugins by name: native names, Java class names and what people shorten them to.
 
 pub mod config_providers;
+pub mod loaded;
 
 use std::fmt;
 
+use loaded::Loaded;
 use ottla_api::plugin::{Plugin, PluginKind};
+use tracing::warn;
 
 use crate::config::nearest::nearest;
 
@@ -17,12 +20,43 @@ pub fn builtin() -> Vec<Plugin> {
 #[derive(Debug, Clone)]
 pub struct Registry {
     plugins: Vec<Plugin>,
+    libraries: Vec<Loaded>,
 }
 
 impl Registry {
     /// A registry of these plugins.
     pub fn new(plugins: Vec<Plugin>) -> Self {
-        Self { plugins }
+        Self { plugins, libraries: Vec::new() }
+    }
+
+    /// Adds the plugins of a library. One that is called as one that is there already takes its place: a newer version of what is built in, or of
+    /// an earlier library.
+    pub fn add(&mut self, library: Loaded) {
+        for plugin in &library.plugins {
+            self.plugins.retain(|other| {
+                let same = other.name == plugin.name && other.kind() == plugin.kind();
+                if same {
+                    let library = library.path.display();
+                    warn!(plugin = plugin.name, version = plugin.version, %library, "is taken from the library, not from the worker");
+                }
+                !same
+            });
+            self.plugins.push(*plugin);
+        }
+        self.libraries.push(library);
+    }
+
+    /// The libraries that were added.
+    pub fn libraries(&self) -> &[Loaded] {
+        &self.libraries
+    }
+
+    /// The library that a plugin is of; nothing for one that is built in.
+    pub fn library_of(&self, plugin: &Plugin) -> Option<&Loaded> {
+        let has = |library: &&Loaded| {
+            library.plugins.iter().any(|other| other.name == plugin.name && other.kind() == plugin.kind())
+        };
+        self.libraries.iter().rev().find(has)
     }
 
     /// All plugins, as they were given.

@@ -41,6 +41,14 @@ impl Conversion {
         })
     }
 
+    /// What may hang, in a few words; nothing where nothing may.
+    pub fn blocking(&self) -> Option<String> {
+        let converters = [(&self.key, "key", self.key_class), (&self.value, "value", self.value_class)];
+        let blocking = converters.into_iter().filter(|(converter, ..)| converter.is_blocking());
+        let names: Vec<_> = blocking.map(|(_, of, class)| format!("{of} converter '{class}'")).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+
     /// From the broker's bytes to data: key, value, headers, in Kafka Connect's order. `decoded` says that the value will be
     /// looked into, and changes nothing but how long that takes.
     pub fn to_connect(

@@ -1,5 +1,6 @@
 //! What both kinds of task share, and the two record paths.
 
+mod away;
 pub mod conversion;
 pub mod sink;
 pub mod source;

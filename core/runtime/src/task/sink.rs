@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use ottla_api::offset::{Positions, TopicPartition};
-use ottla_api::record::{Payload, RawRecord, SinkBatch, SinkRecord};
+use ottla_api::record::{Payload, RawRecord, Record, SinkBatch, SinkRecord};
 use ottla_api::sink::{CloseReason, Delivery, FlushReason, SinkTask, SinkTaskContext, SinkTaskHost};
 use ottla_api::{Error, Result};
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::TaskEnd;
+use super::away::Away;
 use super::conversion::Conversion;
 use super::transformation_chain::TransformationChain;
 use crate::broker::{ConsumerEvent, GroupConsumer, OffsetRange};
@@ -39,7 +40,7 @@ pub struct WorkerSinkTask {
     /// Reads the topics.
     pub consumer: Box<dyn GroupConsumer>,
     /// Bytes to data.
-    pub conversion: Conversion,
+    pub conversion: Arc<Conversion>,
     /// Makes what happens to each record after that, once per assigned partition.
     pub chain: Box<dyn Fn() -> Result<TransformationChain> + Send>,
     /// What follows from a record's failure.
@@ -52,6 +53,8 @@ pub struct WorkerSinkTask {
     pub state_dir: PathBuf,
     /// This task's part of the memory budget.
     pub memory: Arc<MemorySlot>,
+    /// How long a call of a loaded library may take.
+    pub call_timeout: Duration,
     /// How often offsets are committed.
     pub commit_interval: Duration,
     /// How long a commit may take before it counts as failed.
@@ -73,7 +76,9 @@ struct Assigned {
     committed: i64,
     /// The destination held more when it was opened than the group had committed.
     ahead: bool,
-    chain: TransformationChain,
+    chain: Arc<Mutex<TransformationChain>>,
+    /// What of chain and converters may hang.
+    away: Option<Away>,
 }
 
 impl WorkerSinkTask {
@@ -247,8 +252,10 @@ impl WorkerSinkTask {
         for (partition, committed) in committed {
             let position = better.get(&partition).copied().unwrap_or(committed);
             let chain = (self.chain)()?;
+            let away = self.away(&chain);
+            let chain = Arc::new(Mutex::new(chain));
             let ahead = position > committed;
-            let assigned = Assigned { position: (position >= 0).then_some(position), committed, ahead, chain };
+            let assigned = Assigned { position: (position >= 0).then_some(position), committed, ahead, chain, away };
             partitions.insert(partition.clone(), assigned);
             start.insert(partition, position);
         }
@@ -287,30 +294,33 @@ impl WorkerSinkTask {
         let bytes: usize = records.iter().map(|raw| length(&raw.key) + length(&raw.value)).sum();
         counters.read.fetch_add(records.len() as u64, Relaxed);
         counters.bytes.fetch_add(bytes as u64, Relaxed);
-        // The first record of a batch shows whether the chain looks into values; the others then come decoded.
-        let (mut as_text, mut decoded) = (false, false);
-        for raw in records {
-            let record = self.conversion.to_connect(&partition.topic, partition.partition, &raw, decoded);
-            let transformed = record.and_then(|record| {
-                as_text = matches!(record.value, Payload::Json(_));
-                assigned.chain.apply(record)
-            });
-            match transformed {
-                Ok(Some(record)) => {
-                    decoded |= as_text && matches!(record.value, Payload::Data { .. });
-                    converted.push(SinkRecord { record, raw });
-                }
-                Ok(None) => {
-                    counters.dropped.fetch_add(1, Relaxed);
-                }
-                Err(failure) => {
-                    if let Err(error) = self.errors.sink_record(&partition, &raw, failure) {
-                        // Also the record that stops the task goes to the dead letter queue, before it stops.
-                        self.flush_dead_letters().await?;
-                        return Err(error);
-                    }
-                }
+        let mut path = Path::default();
+        let sorted = match &assigned.away {
+            None => {
+                let mut chain = assigned.chain.lock();
+                records.into_iter().try_for_each(|raw| {
+                    let transformed = path.take(&self.conversion, &mut chain, &partition, &raw);
+                    self.sort_out(&partition, raw, transformed, &mut converted)
+                })
             }
+            Some(away) => {
+                let (conversion, chain) = (Arc::clone(&self.conversion), Arc::clone(&assigned.chain));
+                let of = partition.clone();
+                let transformed = away.run(move || {
+                    let mut chain = chain.lock();
+                    let take = |raw| (path.take(&conversion, &mut chain, &of, &raw), raw);
+                    records.into_iter().map(take).collect::<Vec<_>>()
+                });
+                transformed
+                    .await?
+                    .into_iter()
+                    .try_for_each(|(transformed, raw)| self.sort_out(&partition, raw, transformed, &mut converted))
+            }
+        };
+        if let Err(error) = sorted {
+            // Also the record that stops the task goes to the dead letter queue, before it stops.
+            self.flush_dead_letters().await?;
+            return Err(error);
         }
         if !self.flush_dead_letters().await? {
             return Ok(());
@@ -332,6 +342,30 @@ impl WorkerSinkTask {
             }
         }
         Ok(())
+    }
+
+    /// What became of one record on its way through converters and chain.
+    fn sort_out(
+        &self,
+        partition: &TopicPartition,
+        raw: RawRecord,
+        transformed: Result<Option<Record>, Failure>,
+        converted: &mut Vec<SinkRecord>,
+    ) -> Result<()> {
+        match transformed {
+            Ok(Some(record)) => converted.push(SinkRecord { record, raw }),
+            Ok(None) => {
+                self.status.counters.dropped.fetch_add(1, Relaxed);
+            }
+            Err(failure) => self.errors.sink_record(partition, &raw, failure)?,
+        }
+        Ok(())
+    }
+
+    /// How converters and chain are called, where something of them may hang.
+    fn away(&self, chain: &TransformationChain) -> Option<Away> {
+        let what: Vec<String> = self.conversion.blocking().into_iter().chain(chain.blocking()).collect();
+        (!what.is_empty()).then(|| Away { limit: self.call_timeout, what: what.join(", ") })
     }
 
     /// Makes durable what was sent to the dead letter queue, however long that takes. False where a stop came first.
@@ -409,7 +443,7 @@ impl WorkerSinkTask {
             if let Some(assigned) = partitions.get_mut(&partition) {
                 info!(%partition, offset, "the sink asked for these records again");
                 assigned.position = Some(offset);
-                assigned.chain = (self.chain)()?;
+                assigned.chain = Arc::new(Mutex::new((self.chain)()?));
                 start.insert(partition, offset);
             }
         }
@@ -454,6 +488,31 @@ impl WorkerSinkTask {
         if let Err(error) = self.consumer.close().await {
             warn!(error = %error, "could not leave the group cleanly");
         }
+    }
+}
+
+/// The way of a batch's records through converters and chain. The first shows whether the chain looks into values; the others then
+/// come decoded.
+#[derive(Default)]
+struct Path {
+    decoded: bool,
+}
+
+impl Path {
+    #[inline]
+    fn take(
+        &mut self,
+        conversion: &Conversion,
+        chain: &mut TransformationChain,
+        partition: &TopicPartition,
+        raw: &RawRecord,
+    ) -> Result<Option<Record>, Failure> {
+        let record = conversion.to_connect(&partition.topic, partition.partition, raw, self.decoded)?;
+        let as_text = matches!(record.value, Payload::Json(_));
+        let transformed = chain.apply(record)?;
+        self.decoded |=
+            as_text && transformed.as_ref().is_some_and(|record| matches!(record.value, Payload::Data { .. }));
+        Ok(transformed)
     }
 }
 

@@ -15,10 +15,12 @@ use ottla_api::offset::{SourceOffset, SourceOffsets, SourcePartition};
 use ottla_api::record::SourceRecord;
 use ottla_api::source::{SourcePoll, SourceTask, SourceTaskContext, SourceTaskHost};
 use ottla_api::{Error, Result};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::TaskEnd;
+use super::away::Away;
 use super::conversion::Conversion;
 use super::transformation_chain::TransformationChain;
 use crate::broker::{OffsetStore, Producer, ProducerRecord};
@@ -56,6 +58,8 @@ pub struct WorkerSourceTask {
     pub conversion: Conversion,
     /// What happens to each record before that.
     pub chain: TransformationChain,
+    /// How long a call of a loaded library may take.
+    pub call_timeout: Duration,
     /// What follows from a record's failure.
     pub errors: ErrorHandler,
     /// The connector's counters.
@@ -85,12 +89,18 @@ impl WorkerSourceTask {
             None => Gathering::WhileSending,
         };
         let errors = Arc::new(self.errors);
-        let mut reading = Reading {
-            task: self.task,
+        let what: Vec<String> = self.chain.blocking().into_iter().chain(self.conversion.blocking()).collect();
+        let away = (!what.is_empty()).then(|| Away { limit: self.call_timeout, what: what.join(", ") });
+        let path = Path {
             chain: self.chain,
             conversion: self.conversion,
             errors: Arc::clone(&errors),
             status: Arc::clone(&self.status),
+        };
+        let mut reading = Reading {
+            task: self.task,
+            path: Arc::new(Mutex::new(path)),
+            away,
             task_status: Arc::clone(&self.task_status),
             stop: self.stop.clone(),
         };
@@ -117,12 +127,19 @@ impl WorkerSourceTask {
 /// The half of a task that takes records from the source and makes bytes of them.
 struct Reading {
     task: Box<dyn SourceTask>,
+    path: Arc<Mutex<Path>>,
+    /// What of chain and converters may hang.
+    away: Option<Away>,
+    task_status: Arc<TaskStatus>,
+    stop: CancellationToken,
+}
+
+/// The way of records through chain and converters.
+struct Path {
     chain: TransformationChain,
     conversion: Conversion,
     errors: Arc<ErrorHandler>,
     status: Arc<ConnectorStatus>,
-    task_status: Arc<TaskStatus>,
-    stop: CancellationToken,
 }
 
 impl Reading {
@@ -170,7 +187,7 @@ impl Reading {
         let (goes_on, step) = match polled {
             Ok(Some(SourcePoll::Records(records))) if records.is_empty() => (true, Step::Next),
             Ok(Some(SourcePoll::Records(records))) => {
-                let (batch, failed) = self.convert(records);
+                let (batch, failed) = self.convert(records).await;
                 outlet.add(batch);
                 match failed {
                     None => (outlet.make_room().await?, Step::Next),
@@ -191,7 +208,19 @@ impl Reading {
         Ok(if goes_on { step } else { Step::End(Ok(TaskEnd::Stopped)) })
     }
 
-    /// Transforms and converts what was polled: up to a record that fails the task, if there is one.
+    /// Transforms and converts what was polled.
+    async fn convert(&mut self, records: Vec<SourceRecord>) -> (Batch, Option<Error>) {
+        let Some(away) = &self.away else { return self.path.lock().convert(records) };
+        let path = Arc::clone(&self.path);
+        match away.run(move || path.lock().convert(records)).await {
+            Ok(converted) => converted,
+            Err(error) => (Batch::default(), Some(error)),
+        }
+    }
+}
+
+impl Path {
+    /// Transforms and converts records: up to one that fails the task, if there is one.
     fn convert(&mut self, records: Vec<SourceRecord>) -> (Batch, Option<Error>) {
         let counters = &self.status.counters;
         let mut batch = Batch { records: Vec::with_capacity(records.len()), ..Batch::default() };

@@ -49,6 +49,13 @@ impl TransformationChain {
         self.stages.iter().filter(|stage| !stage.transformation.is_deterministic()).map(|stage| stage.name.as_str())
     }
 
+    /// What may hang, in a few words; nothing where nothing may.
+    pub fn blocking(&self) -> Option<String> {
+        let blocking = self.stages.iter().filter(|stage| stage.is_blocking());
+        let names: Vec<_> = blocking.map(|stage| format!("transformation '{}'", stage.name)).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+
     /// Names of the stages, in order.
     pub fn stages(&self) -> impl Iterator<Item = &str> {
         self.stages.iter().map(|stage| stage.name.as_str())
@@ -101,6 +108,10 @@ impl ChainStage {
             Ok((make(&providers.resolve(&guard.predicate.properties)?)?, guard.negate))
         });
         Ok(Self { name: stage.name.clone(), transformation, guards: guards.collect::<Result<_>>()? })
+    }
+
+    fn is_blocking(&self) -> bool {
+        self.transformation.is_blocking() || self.guards.iter().any(|(predicate, _)| predicate.is_blocking())
     }
 
     #[cold]

@@ -1,0 +1,314 @@
+//! One open library: asking it something, and waiting for that without being held up.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use ottla_api::boundary::abi::{
+    ABI_MAJOR, ABI_MINOR, Descriptor, InitOptions, Message, SYMBOL, Slice, flags, method, status,
+};
+use ottla_api::boundary::body::PluginParts;
+use ottla_api::boundary::flat::{Flat, ReceivedSchemas, SentSchemas};
+use ottla_api::boundary::message::{self, Received};
+use ottla_api::record::Record;
+use ottla_api::{Error, Result};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tracing::warn;
+
+use super::check::Examined;
+use super::{Limits, host};
+
+/// So many hanging calls, and a library is asked nothing more: each holds a thread for ever.
+const HANGING_MAX: usize = 16;
+
+/// A library, for ever.
+pub(super) struct Library {
+    /// Its name, for people.
+    pub(super) name: String,
+    pub(super) call_timeout: Duration,
+    descriptor: &'static Descriptor,
+    hanging: AtomicUsize,
+}
+
+impl Library {
+    /// Opens a library that was found fit.
+    pub(super) fn open(path: &Path, examined: &Examined, limits: &Limits) -> Result<&'static Self> {
+        let refused = |why: String| Error::config(format!("{}: {why}", path.display()));
+        let path_to_open = path.canonicalize().map_err(|error| refused(format!("can't be read: {error}")))?;
+        let (wanted, timeout) = (path_to_open.clone(), limits.call_timeout);
+        // Code of the library's may run in here already: what its own C++ or constructors do at loading.
+        let descriptor = within(timeout, "ottla-load", move || open(&wanted)).ok_or_else(|| {
+            refused(format!("loading it has not ended after {timeout:?}; it hangs in its own start-up code"))
+        })??;
+        if (descriptor.abi_major, descriptor.abi_minor.max(ABI_MINOR)) != (ABI_MAJOR, ABI_MINOR) {
+            return Err(refused(format!(
+                "its descriptor is of plugin ABI {}.{}, its note of {}.{}: it is damaged",
+                descriptor.abi_major, descriptor.abi_minor, examined.note.abi.0, examined.note.abi.1
+            )));
+        }
+        let name = examined.note.name.clone();
+        let library: &'static Self =
+            Box::leak(Box::new(Self { name, call_timeout: timeout, descriptor, hanging: AtomicUsize::new(0) }));
+        library.init(limits).and_then(|()| library.self_test()).map_err(|error| {
+            Error::config(format!("{}: it does not pass the test at its loading", path.display())).caused_by(error)
+        })?;
+        Ok(library)
+    }
+
+    fn init(&'static self, limits: &Limits) -> Result<()> {
+        let threads = limits.threads as u32;
+        let answer = self.guarded("init", move |library| {
+            let options = InitOptions {
+                size: size_of::<InitOptions>() as u32,
+                threads,
+                log_level: host::log_level(),
+                reserved: 0,
+                name: Slice::of(library.name.as_bytes()),
+            };
+            let mut reply = Message::EMPTY;
+            let ended = (library.descriptor.init)(&host::HOST, &options, &mut reply);
+            // SAFETY: what the library answers is ours to release, by contract.
+            (ended, unsafe { Received::new(reply) })
+        })?;
+        self.check("init", answer).map(drop)
+    }
+
+    /// A record and an error there and back, before anything depends on them.
+    fn self_test(&'static self) -> Result<()> {
+        let mut sample = Record::new("a topic", flat_sample());
+        sample.headers.add("a header", vec_of_bytes());
+        sample.timestamp = Some(1);
+        let mut received = ReceivedSchemas::default();
+        let answer = self.call(0, method::ECHO, &Some(sample.clone()), &mut SentSchemas::default())?;
+        let echo: Record = answer.read_with(&mut received)?;
+        if echo != sample {
+            return Err(Error::fatal("it gives back another record than it was given"));
+        }
+        match self.call(0, method::ECHO, &None::<Record>, &mut SentSchemas::default()) {
+            Err(error) if error.message() == "nothing to echo" => Ok(()),
+            Err(error) => Err(Error::fatal("it answers with another error than it should").caused_by(error)),
+            Ok(_) => Err(Error::fatal("it answers well where it should answer with an error")),
+        }
+    }
+
+    /// What it holds.
+    pub(super) fn plugins(&'static self) -> Result<Vec<PluginParts>> {
+        self.ask(0, method::PLUGINS, &())
+    }
+
+    /// Checks the text of an option.
+    pub(super) fn check_option(&'static self, plugin: u32, option: u32, text: &str) -> Result<(), String> {
+        match self.ask::<Option<String>>(0, method::CHECK_OPTION, &(plugin, option, text.to_owned())) {
+            Ok(None) => Ok(()),
+            Ok(Some(wrong)) => Err(wrong),
+            Err(error) => Err(format!("could not be checked: {error}")),
+        }
+    }
+
+    /// Asks something that is answered at once, on a thread that may hang.
+    pub(super) fn ask<T: Flat>(&'static self, object: u64, method: u32, request: &impl Flat) -> Result<T> {
+        self.call(object, method, request, &mut SentSchemas::default())?.read()
+    }
+
+    fn call(
+        &'static self,
+        object: u64,
+        method: u32,
+        request: &impl Flat,
+        schemas: &mut SentSchemas,
+    ) -> Result<Received> {
+        let request = message::message(request, schemas);
+        let answer = self.guarded(method_name(method), move |library| library.call_here(object, method, request))?;
+        self.check(method_name(method), answer)
+    }
+
+    /// Asks something on this thread. The answer may be one that the library lends until its next call on this object.
+    pub(super) fn call_here(&'static self, object: u64, method: u32, request: Message) -> (i32, Received) {
+        let mut reply = Message::EMPTY;
+        let ended = (self.descriptor.call)(object, method, &request, &mut reply);
+        // SAFETY: by contract.
+        (ended, unsafe { Received::new(reply) })
+    }
+
+    /// Starts something. Done at once for libraries that promise so, else on a thread of its own.
+    pub(super) async fn start(&'static self, object: u64, method: u32, request: Message, ticket: u64) {
+        if self.descriptor.flags & flags::STARTS_AT_ONCE != 0 {
+            (self.descriptor.start)(object, method, &request, ticket);
+            return;
+        }
+        // Not waited for: it counts from when the answer is waited for.
+        tokio::task::spawn_blocking(move || (self.descriptor.start)(object, method, &request, ticket));
+    }
+
+    /// Asks that a call end.
+    pub(super) fn cancel(&'static self, object: u64, ticket: u64) {
+        if self.descriptor.flags & flags::STARTS_AT_ONCE != 0 {
+            (self.descriptor.cancel)(object, ticket);
+        } else {
+            let _ = self.guarded("cancel", move |library| (library.descriptor.cancel)(object, ticket));
+        }
+    }
+
+    /// What an answer means: the message, or the error in it.
+    pub(super) fn check(&self, method: &str, (ended, answer): (i32, Received)) -> Result<Received> {
+        match ended {
+            status::OK => Ok(answer),
+            status::FAILED => Err(answer.read::<Error>().unwrap_or_else(|error| error)),
+            status::PANICKED => {
+                let words = answer.read::<String>().unwrap_or_else(|_| "without a message".to_owned());
+                Err(Error::fatal(format!("the library '{}' panicked in {method}: {words}", self.name)))
+            }
+            status::CANCELLED => Err(Error::fatal(format!("the call of {method} was cancelled"))),
+            status::UNKNOWN_METHOD => Err(Error::fatal(format!(
+                "the library '{}' has no {method} there; it and this worker do not fit together",
+                self.name
+            ))),
+            other => {
+                Err(Error::fatal(format!("the library '{}' ended {method} with an unknown status, {other}", self.name)))
+            }
+        }
+    }
+
+    /// Runs a call on a thread of its own, and waits for it within the time that calls have. The thread of a call that hangs is lost.
+    fn guarded<T: Send + 'static>(
+        &'static self,
+        method: &str,
+        call: impl FnOnce(&'static Self) -> T + Send + 'static,
+    ) -> Result<T> {
+        self.still_answers()?;
+        within(self.call_timeout, &format!("call-{}", self.name), move || call(self)).ok_or_else(|| self.hangs(method))
+    }
+
+    /// An error where too many calls hang.
+    pub(super) fn still_answers(&self) -> Result<()> {
+        match self.hanging.load(Relaxed) {
+            hanging if hanging >= HANGING_MAX => Err(Error::fatal(format!(
+                "{hanging} calls of the library '{}' hang; it is asked nothing more before the worker is started again",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts a call that hangs, and says so.
+    #[cold]
+    pub(super) fn hangs(&self, method: &str) -> Error {
+        self.hanging.fetch_add(1, Relaxed);
+        Error::fatal(format!(
+            "the library '{}' has not answered {method} for {:?} (plugin.call.timeout.ms): it hangs, or needs longer than that",
+            self.name, self.call_timeout
+        ))
+    }
+}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Library({})", self.name)
+    }
+}
+
+fn open(path: &Path) -> Result<&'static Descriptor> {
+    let refused =
+        |error: libloading::Error| Error::config(format!("{}: can't be loaded", path.display())).caused_by(error);
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+    // SAFETY: the file says by its note that it is a library of plugins; what it does at loading is its own, as of any plugin.
+    let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(refused)?;
+    // SAFETY: under this name a library of plugins exports a descriptor; that it is one of this version, the note says.
+    let descriptor = unsafe { library.get::<*const Descriptor>(SYMBOL.as_bytes()) }.map_err(refused)?.into_raw();
+    // Never unloaded: threads, callbacks and thread-locals of the library would be left behind.
+    std::mem::forget(library);
+    // SAFETY: the address of an exported static, which stays as long as the library.
+    Ok(unsafe { &*descriptor.cast::<Descriptor>() })
+}
+
+/// Runs something on a thread of its own; nothing where it has not ended in time. The threads that others need are not held up meanwhile.
+fn within<T: Send + 'static>(limit: Duration, name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = channel();
+    let thread = std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || {
+        // Nobody may wait any more.
+        let _ = sender.send(work());
+    });
+    if let Err(error) = thread {
+        warn!(%error, "no thread for a call of a plugin");
+        return None;
+    }
+    let wait = || match receiver.recv_timeout(limit) {
+        Ok(ended) => Some(ended),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+    };
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
+    }
+}
+
+/// Something that a library made. Dropping it lets the library let it go.
+pub(super) struct Object {
+    pub(super) library: &'static Library,
+    pub(super) number: u64,
+}
+
+impl Object {
+    pub(super) fn new(library: &'static Library, number: u64) -> Self {
+        Self { library, number }
+    }
+
+    /// Asks it something that is answered at once.
+    pub(super) fn ask<T: Flat>(&self, method: u32, request: &impl Flat) -> Result<T> {
+        self.library.ask(self.number, method, request)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        let number = self.number;
+        // What the plugin does at its end is its own code, and may hang.
+        if let Err(error) = self.library.guarded("release", move |library| (library.descriptor.release)(number)) {
+            warn!(%error, "letting something of a plugin go");
+        }
+    }
+}
+
+/// A value of every shape, for the test at loading.
+fn flat_sample() -> ottla_api::data::Value {
+    use ottla_api::data::{Map, Value};
+    let list = vec![Value::Null, true.into(), (-1i8).into(), 1.5f64.into(), "text".into(), Value::Timestamp(0)];
+    let map: Map = [("list", Value::Array(list)), ("number", Value::Number("1e400".into()))].into_iter().collect();
+    Value::Map(map)
+}
+
+fn vec_of_bytes() -> ottla_api::data::Value {
+    ottla_api::data::Value::Bytes(bytes::Bytes::from_static(&[0, 255]))
+}
+
+/// What a method is called in messages.
+pub(super) fn method_name(number: u32) -> &'static str {
+    match number {
+        method::ECHO => "the test at loading",
+        method::PLUGINS => "the list of plugins",
+        method::CHECK_OPTION => "the check of an option",
+        method::MAKE => "the constructor",
+        method::VALIDATE => "validate",
+        method::TASKS => "tasks",
+        method::TASK => "task",
+        method::DESTINATION => "destination",
+        method::APPLY => "apply",
+        method::IS_DETERMINISTIC => "is_deterministic",
+        method::TEST => "test",
+        method::TO_CONNECT => "to_connect",
+        method::FROM_CONNECT => "from_connect",
+        method::GET => "get",
+        method::START => "start",
+        method::STOP => "stop",
+        method::POLL => "poll",
+        method::COMMIT => "commit",
+        method::OPEN => "open",
+        method::PUT => "put",
+        method::FLUSH => "flush",
+        method::CLOSE => "close",
+        method::TICK => "tick",
+        _ => "a method",
+    }
+}
