@@ -3,12 +3,16 @@
 //! `OTTLA_TEST_KAFKA_SASL_SSL` and `OTTLA_TEST_KAFKA_CA` add a listener that knows the user `alice`. With
 //! `OTTLA_TEST_KAFKA_HOME` (an installed Kafka) a broker of the test's own is killed and started again.
 
-use std::collections::BTreeMap;
+#[path = "transactions/fault_proxy.rs"]
+mod fault_proxy;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use fault_proxy::{Fault, FaultProxy, LIST_GROUPS};
 use ottla_api::config::Properties;
 use ottla_api::offset::{Positions, SourceOffset, SourceOffsets, SourcePartition, TopicPartition};
 use ottla_api::{ErrorKind, Result};
@@ -749,10 +753,9 @@ async fn assigned_in_all(consumer: &mut Box<dyn GroupConsumer>, partitions: usiz
     all
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_partition_that_was_being_given_up_when_all_were_killed_is_taken_by_a_successor() {
-    let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
-    let broker = connect(&bootstrap, &[]);
+/// Kills two members at the moment when one is to give partitions up to the other, and has successors come to this address.
+async fn kill_between_two_owners(bootstrap: &str, successors_at: &str) {
+    let broker = connect(bootstrap, &[]);
     let topic = make_topic(&broker, "half", 4).await;
     let group = unique("group");
     let mut first = join_as(&broker, &group, &topic, "slot-0").await;
@@ -764,21 +767,35 @@ async fn a_partition_that_was_being_given_up_when_all_were_killed_is_taken_by_a_
         ConsumerEvent::Revoked(partitions) => assert_eq!(partitions.len(), 2, "{partitions:?}"),
         other => panic!("not a revocation: {other:?}"),
     }
-    // The group has heard from the second, which has nothing.
-    await_stable(&bootstrap, &group, 2).await;
+    await_stable(bootstrap, &group, 2).await;
     let begun = Instant::now();
+    let broker = connect(successors_at, &[]);
     let mut successors =
         [join_as(&broker, &group, &topic, "slot-0").await, join_as(&broker, &group, &topic, "slot-1").await];
     let [one, other] = &mut successors;
     let (one, other) = tokio::join!(assigned_in_all(one, 2), assigned_in_all(other, 2));
-    let taken: Vec<TopicPartition> = one.into_keys().chain(other.into_keys()).collect();
-    let taken: std::collections::BTreeSet<TopicPartition> = taken.into_iter().collect();
+    let taken: BTreeSet<TopicPartition> = one.into_keys().chain(other.into_keys()).collect();
     assert_eq!(taken, positions.into_keys().collect());
     // Not because a session ended.
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     for member in successors.into_iter().chain([first, second]) {
         member.close().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_being_given_up_when_all_were_killed_is_taken_by_a_successor() {
+    let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
+    kill_between_two_owners(&bootstrap, &bootstrap).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_being_given_up_is_also_taken_where_nobody_can_see_that() {
+    let Some(bootstrap) = variable("OTTLA_TEST_KAFKA") else { return };
+    let proxy = FaultProxy::start(&bootstrap).await;
+    proxy.fault(LIST_GROUPS, Fault::LoseAnswers);
+    kill_between_two_owners(&bootstrap, &proxy.address()).await;
+    assert!(proxy.struck() > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -704,24 +704,33 @@ impl Poller {
         });
     }
 
-    /// Agrees to the first decision, and has the group decide anew if that one left partitions out.
+    /// Agrees to the first decision, and has the group decide anew if that one left partitions out, or may have.
     fn answer_first_decision(&mut self, found: KafkaResult<BTreeSet<TopicPartition>>) {
         if self.first_decision != FirstDecision::Unanswered {
             return;
         }
         self.first_decision = FirstDecision::Answered;
         let group = &self.spec.group;
-        match found {
-            Ok(unowned) if unowned.is_empty() => {}
+        let again = match found {
+            Ok(unowned) if unowned.is_empty() => false,
             Ok(unowned) => {
                 let unowned = Vec::from_iter(unowned.iter().map(ToString::to_string)).join(", ");
                 tracing::info!("group '{group}': joining again, because {unowned} would stay without a member");
-                // What is subscribed to while a decision waits is put off until it is agreed to, and then the group is joined once
-                // more. It decides anew, because what we have by then is not what we had when we came.
-                let names: Vec<&str> = self.subscribed.iter().map(String::as_str).collect();
-                self.say("join again", self.member.subscribe(&names));
+                true
             }
-            Err(error) => tracing::debug!("group '{group}': look for partitions without a member: {error}"),
+            // A broker that is away is enough. It costs little: in a cooperative group nothing moves that need not.
+            Err(error) => {
+                tracing::info!(
+                    "group '{group}': joining again, because partitions may stay without a member; looking failed: {error}"
+                );
+                true
+            }
+        };
+        if again {
+            // What is subscribed to while a decision waits is put off until it is agreed to, and then the group is joined once
+            // more. It decides anew, because what we have by then is not what we had when we came.
+            let names: Vec<&str> = self.subscribed.iter().map(String::as_str).collect();
+            self.say("join again", self.member.subscribe(&names));
         }
         self.agree_to_take();
     }
