@@ -1,6 +1,7 @@
 //! `ottla plugins`: what there is, what each option of it means, and whether it keeps its promises.
 
 mod explain;
+mod test;
 
 use std::io::Write as _;
 
@@ -16,7 +17,8 @@ use crate::{EXIT_CONFIG, EXIT_DONE};
   ottla plugins
   ottla plugins describe s3-sink
   ottla plugins describe JsonConverter --json
-  ottla plugins reference > configuration.md")]
+  ottla plugins reference > configuration.md
+  ottla plugin test target/debug/libmy_sink.so")]
 pub(crate) struct PluginsArgs {
     #[command(subcommand)]
     command: Option<Command>,
@@ -37,6 +39,8 @@ enum Command {
     },
     /// Print the reference of every option as Markdown.
     Reference,
+    /// Test whether plugins of a library, or built-in ones, keep their promises.
+    Test(test::TestArgs),
 }
 
 /// Runs; the answer is the exit code.
@@ -45,6 +49,7 @@ pub(crate) async fn run(args: PluginsArgs, registry: &Registry) -> u8 {
         Command::List if args.json => format!("{:#}\n", explain::list_json(registry)),
         Command::List => explain::list(registry),
         Command::Reference => reference(registry),
+        Command::Test(test) => return test::run(test, args.json, registry).await,
         Command::Describe { name } => match registry.find_any(&name) {
             Ok(plugin) if args.json => format!("{:#}\n", explain::details(&plugin)),
             Ok(plugin) => explain::describe(&plugin),
