@@ -540,7 +540,8 @@ impl<'s, 'a> Run<'s, 'a> {
                         let end = self.log[partition].end;
                         assert!(*position <= end, "open answered {position} for {partition}, which ends at {end}");
                     }
-                    return self.next.extend(positions);
+                    self.next.extend(positions);
+                    return self.follow_rewinds();
                 }
                 Err(error) => self.replace_task("open", &error).await,
             }
@@ -587,11 +588,19 @@ impl<'s, 'a> Run<'s, 'a> {
             }
             Err(error) => return self.take_over("put", &error).await,
         }
-        for (partition, offset) in self.harness.take_rewinds() {
-            self.next.insert(partition, offset);
+        self.follow_rewinds();
+        match self.harness.tick().await {
+            Ok(()) => self.follow_rewinds(),
+            Err(error) => self.take_over("tick", &error).await,
         }
-        if let Err(error) = self.harness.tick().await {
-            self.take_over("tick", &error).await;
+    }
+
+    /// After every call, as the runtime does: what the task asks for again comes next.
+    fn follow_rewinds(&mut self) {
+        for (partition, offset) in self.harness.take_rewinds() {
+            if let Some(next) = self.next.get_mut(&partition) {
+                *next = offset;
+            }
         }
     }
 
@@ -600,9 +609,7 @@ impl<'s, 'a> Run<'s, 'a> {
         match self.harness.flush(reason).await {
             Ok(positions) => {
                 self.committed.extend(positions.clone());
-                for (partition, offset) in self.harness.take_rewinds() {
-                    self.next.insert(partition, offset);
-                }
+                self.follow_rewinds();
                 positions
             }
             Err(error) => {
@@ -621,6 +628,7 @@ impl<'s, 'a> Run<'s, 'a> {
         for partition in partitions {
             self.next.remove(partition);
         }
+        self.follow_rewinds();
     }
 
     /// All partitions go from this task to a new one, in good order.

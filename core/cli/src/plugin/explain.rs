@@ -31,6 +31,9 @@ pub(super) fn list(registry: &Registry) -> String {
             if !aliases.is_empty() {
                 let _ = write!(about, " ({})", aliases.join(", "));
             }
+            if let Some(library) = registry.library_of(plugin) {
+                let _ = write!(about, " [of {}]", library.path.display());
+            }
             let mut name = plugin.name;
             for line in wrapped(&about, page_width().saturating_sub(width + 4)) {
                 let _ = writeln!(text, "  {name:width$}  {line}");
@@ -69,7 +72,7 @@ fn simple(class: &str) -> &str {
     class.rsplit('.').next().unwrap_or(class)
 }
 
-fn first_sentence(doc: &str) -> String {
+pub(super) fn first_sentence(doc: &str) -> String {
     let paragraph = doc.trim().split("\n\n").next().unwrap_or_default();
     let text = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     match text.find(". ") {

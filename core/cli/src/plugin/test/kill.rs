@@ -65,36 +65,41 @@ impl Killing {
             let partition = TopicPartition::new(TOPIC, partition);
             (0..per_partition).map(move |offset| sink_value(&partition, offset))
         };
-        let (mut undisturbed, mut told) = (None, String::new());
-        for (name, killed) in [("undisturbed", false), ("killed", true)] {
-            let here = below(place, name);
-            let worker = self.worker(plugin, &setup, &here, &format!("topics = \"{TOPIC}\"\n{JSON}")).await;
+        let here = |name: &str| below(place, name);
+        let filled = async |here: &Place| {
+            let worker = self.worker(plugin, &setup, here, &format!("topics = \"{TOPIC}\"\n{JSON}")).await;
             let mut topics = open_topics(&worker.state).unwrap_or_else(|error| panic!("make a topic: {error}"));
             for partition in 0..PARTITIONS {
                 let record = |value: String| RawRecord { value: Some(value.into()), ..RawRecord::default() };
                 let records: Vec<RawRecord> = due(partition).map(record).collect();
                 for chunk in records.chunks(1000) {
                     let written = topics.write(TOPIC, Some(partition), chunk).await;
-                    written
-                        .and_then(|all| all.into_iter().collect::<Result<Vec<_>>>())
-                        .unwrap_or_else(|error| panic!("write to a topic: {error}"));
+                    let written = written.and_then(|all| all.into_iter().collect::<Result<Vec<_>>>());
+                    written.unwrap_or_else(|error| panic!("write to a topic: {error}"));
                 }
             }
-            drop(topics);
-            let how = match undisturbed {
-                Some(length) if killed => self.kill(&worker, length).await,
-                _ => {
-                    undisturbed = Some(worker.run_to_end().await);
-                    "in a run that nothing disturbed".to_owned()
-                }
-            };
+            worker
+        };
+        let compare = async |here: &Place, at_least_once: bool, how: &str| {
             let (values, trouble) = here.read(read).await;
             let trouble = trouble.map(|trouble| format!("\nwhen it was read: {trouble}")).unwrap_or_default();
-            compare_sink(&values, PARTITIONS, due, setup.at_least_once && killed)
-                .unwrap_or_else(|difference| panic!("{difference}, {how}{trouble}"));
-            told = how;
+            let difference = compare_sink(&values, PARTITIONS, due, at_least_once);
+            difference.unwrap_or_else(|difference| panic!("{difference}, {how}{trouble}"));
+        };
+        let undisturbed = here("undisturbed");
+        let length = filled(&undisturbed).await.run_to_end().await;
+        compare(&undisturbed, false, "in a run that nothing disturbed").await;
+        for (name, latest) in attempts(length) {
+            let here = here(&name);
+            let worker = filled(&here).await;
+            let Some(how) = self.kill(&worker, latest).await else { continue };
+            compare(&here, setup.at_least_once, &how).await;
+            return how;
         }
-        told
+        panic!(
+            "it has always ended before it could be killed; give it more to do: kill.records = {}",
+            per_partition * 30
+        )
     }
 
     /// Runs the source into topics undisturbed and then with kills, and compares the topics. Says what was done.
@@ -106,47 +111,47 @@ impl Killing {
         let setup = setup.for_kills();
         let data = below(place, "data");
         data.prepare(setup.prepare.as_deref()).unwrap_or_else(|error| panic!("{error}"));
-        // Both runs read the same data.
-        let here = |name: &str| Place { dir: data.dir.clone(), name: name.to_owned(), home: data.home.clone() };
-        let mut workers = Vec::new();
-        for name in ["undisturbed", "killed"] {
-            workers.push(self.worker_in(plugin, &setup, &here("data"), &place.dir.join(name), JSON).await);
-        }
-        let length = workers[0].run_to_end().await;
-        let due = everything(&workers[0].state).await;
+        // All runs read the same data.
+        let worker = async |name: &str| self.worker_in(plugin, &setup, &data, &place.dir.join(name), JSON).await;
+        let undisturbed = worker("undisturbed").await;
+        let length = undisturbed.run_to_end().await;
+        let due = everything(&undisturbed.state).await;
         assert!(!due.is_empty(), "in a run that nothing disturbed, no record reached a topic");
-        let how = self.kill(&workers[1], length).await;
-        let found = everything(&workers[1].state).await;
-        compare_source(&found, &due, setup.at_least_once).unwrap_or_else(|difference| panic!("{difference}, {how}"));
-        how
+        for (name, latest) in attempts(length) {
+            let worker = worker(&name).await;
+            let Some(how) = self.kill(&worker, latest).await else { continue };
+            let difference = compare_source(&everything(&worker.state).await, &due, setup.at_least_once);
+            difference.unwrap_or_else(|difference| panic!("{difference}, {how}"));
+            return how;
+        }
+        panic!("it has always ended before it could be killed; give it more to do, with kill.prepare or kill.options")
     }
 
-    /// Starts the worker again and again and kills it, then lets it run to its end. What was done, in words.
-    async fn kill(&self, worker: &Worker, length: Duration) -> String {
+    /// Starts the worker again and again and kills it at some moment before `latest`, then lets it run to its end. What was
+    /// done, in words; nothing where it had ended before it could be killed once.
+    async fn kill(&self, worker: &Worker, latest: Duration) -> Option<String> {
         let mut random = Random::new(self.seed);
-        let (mut moments, mut too_late) = (Vec::new(), 0);
+        let mut moments = Vec::new();
         for _ in 0..self.times {
-            let moment = Duration::from_micros(random.below(length.as_micros().max(1) as u64));
+            let moment = Duration::from_micros(random.below(latest.as_micros().max(1) as u64));
             let mut child = worker.start();
             match tokio::time::timeout(moment, child.wait()).await {
+                // There is nothing left to interrupt.
                 Ok(ended) => {
                     worker.expect_good(ended);
-                    too_late += 1;
+                    break;
                 }
                 Err(_) => {
                     child.kill().await.unwrap_or_else(|error| panic!("kill the worker: {error}"));
-                    moments.push(format!("{} ms", moment.as_millis()));
+                    moments.push(moment.as_millis().to_string());
                 }
             }
         }
-        worker.run_to_end().await;
-        let late = if too_late > 0 { format!(", and {too_late} runs that ended before") } else { String::new() };
-        format!(
-            "after SIGKILL {} after the start of a worker that takes {} ms{late} (--seed {} repeats it)",
-            moments.join(", "),
-            length.as_millis(),
-            self.seed
-        )
+        let rest = worker.run_to_end().await;
+        let (last, before) = moments.split_last()?;
+        let moments = if before.is_empty() { last.clone() } else { format!("{} and {last}", before.join(", ")) };
+        let (times, rest) = (before.len() + 1, rest.as_millis());
+        Some(format!("{times} SIGKILLs, {moments} ms after a start, and {rest} ms for the rest (--seed {})", self.seed))
     }
 
     async fn worker(&self, plugin: &Plugin, setup: &Setup, place: &Place, more: &str) -> Worker {
@@ -174,6 +179,12 @@ impl Killing {
         written.unwrap_or_else(|error| panic!("write {}: {error}", config.display()));
         Worker { config, state, log: folder.join("log"), home: place.home.clone() }
     }
+}
+
+/// Tries that each kill earlier than the one before, where a worker is quicker the next time: name, and the latest moment of a
+/// kill. At first within half of the time that a run takes, so that a few kills find work left.
+fn attempts(length: Duration) -> impl Iterator<Item = (String, Duration)> {
+    (0..4).map(move |n| (format!("killed-{n}"), length / 2_u32.pow(n + 1)))
 }
 
 /// Records are JSON without schemas in their topic, as the suites have them.

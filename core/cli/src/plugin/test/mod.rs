@@ -65,8 +65,8 @@ pub(super) struct TestArgs {
     #[arg(long = "rule", value_name = "TEXT")]
     rules: Vec<String>,
     /// How often the rule `kill` kills the worker.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    kills: usize,
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    kills: u16,
     /// Repeats the moments at which the worker was killed.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -132,7 +132,7 @@ async fn test(args: TestArgs, json: bool, registry: &Registry) -> Result<Report>
                 section: format!("[{}] in {place}", plugin.name),
                 dir: folder.path().to_owned(),
                 home: home.clone(),
-                killing: Killing { library, times: args.kills, seed },
+                killing: Killing { library, times: args.kills.into(), seed },
             };
             examination.run(&mut report).await;
         }
