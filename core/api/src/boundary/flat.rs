@@ -24,8 +24,8 @@ use crate::offset::{SourceOffset, SourcePartition, TopicPartition};
 use crate::record::{Payload, RawRecord, Record, SinkRecord};
 use crate::sink::{CloseReason, Delivery, FlushReason};
 
-/// How deep values and schemas may be nested.
-pub const DEPTH_MAX: usize = 512;
+/// How deep values and schemas may be nested: all that JSON may be, and some.
+pub const DEPTH_MAX: usize = crate::data::json::DEPTH_MAX + 16;
 
 /// How many names of a library are kept for ever: of counters, of facts in errors.
 const NAMES_MAX: usize = 4096;
@@ -231,6 +231,15 @@ impl<'a, 'b> Decoder<'a, 'b> {
         read
     }
 
+    /// As many items as the list says. Not by `collect`: with it each level of nesting takes several times the stack.
+    fn list<T>(&mut self, count: usize, mut read: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+        let mut items = Vec::with_capacity(count);
+        for _ in 0..count {
+            items.push(read(self)?);
+        }
+        Ok(items)
+    }
+
     fn schema(&mut self) -> Result<Arc<Schema>> {
         let number = u32::read(self)?;
         self.schemas.get(number as usize).cloned().ok_or_else(|| malformed("a schema was never announced"))
@@ -417,7 +426,8 @@ impl<T: Flat> Flat for Vec<T> {
     }
 
     fn read(from: &mut Decoder<'_, '_>) -> Result<Self> {
-        (0..from.count(1)?).map(|_| T::read(from)).collect()
+        let count = from.count(1)?;
+        from.list(count, T::read)
     }
 }
 
@@ -499,8 +509,7 @@ impl Flat for Value {
                 if schema.schema_type() != SchemaType::Struct {
                     return Err(malformed("the schema of a struct is not one"));
                 }
-                let values = from
-                    .deeper(|from| (0..schema.fields().len()).map(|_| Self::read(from)).collect::<Result<Vec<_>>>())?;
+                let values = from.deeper(|from| from.list(schema.fields().len(), Self::read))?;
                 Self::Struct(Struct::from_values(schema, values)?)
             }
             tag::DECIMAL => {

@@ -11,7 +11,7 @@ use ottla_api::config::{ConfigValue, split_list};
 use super::diagnostics::Diagnostics;
 use super::section::{Raw, Section};
 use crate::plugins::Registry;
-use crate::plugins::loaded::{self, Digest, Limits};
+use crate::plugins::loaded::{Digest, Limits};
 
 /// The registry with what the libraries bring. A library that can't be loaded is left out, which a warning says.
 pub(super) fn with_libraries<'a>(
@@ -23,23 +23,14 @@ pub(super) fn with_libraries<'a>(
     else {
         return Cow::Borrowed(registry);
     };
-    let (place, written) = worker.place_of("plugin.path");
-    let mut warn = |message: String| diagnostics.warning(&place, written.clone(), message);
     let Ok(limits) = limits(worker) else { return Cow::Borrowed(registry) };
     let entries: Vec<PathBuf> = split_list(entries).into_iter().map(PathBuf::from).collect();
-    let (files, wrong) = loaded::find(&entries);
-    wrong.into_iter().for_each(&mut warn);
-    let mut registry = Cow::Borrowed(registry);
-    for file in files {
-        // A folder of libraries also holds what they need.
-        let named = entries.contains(&file);
-        match loaded::load(&file, &limits) {
-            Ok(library) => registry.to_mut().add(library),
-            Err(error) if loaded::is_not_ours(&error) && !named => {}
-            Err(error) => warn(format!("left out: {error}")),
-        }
+    let mut registry = registry.clone();
+    let (place, written) = worker.place_of("plugin.path");
+    for why in registry.add_path(&entries, &limits) {
+        diagnostics.warning(&place, written.clone(), why);
     }
-    registry
+    Cow::Owned(registry)
 }
 
 /// What is wrong with one of these keys is said when all keys are checked.

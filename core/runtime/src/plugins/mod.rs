@@ -4,8 +4,9 @@ pub mod config_providers;
 pub mod loaded;
 
 use std::fmt;
+use std::path::PathBuf;
 
-use loaded::Loaded;
+use loaded::{Limits, Loaded};
 use ottla_api::plugin::{Plugin, PluginKind};
 use tracing::warn;
 
@@ -46,6 +47,20 @@ impl Registry {
         self.libraries.push(library);
     }
 
+    /// Adds the libraries of a `plugin.path`. What can't be loaded is left out: a phrase for each says why.
+    pub fn add_path(&mut self, entries: &[PathBuf], limits: &Limits) -> Vec<String> {
+        let (files, mut wrong) = loaded::find(entries);
+        for file in files {
+            match loaded::load(&file, limits) {
+                Ok(library) => self.add(library),
+                // A folder of libraries also holds what they need.
+                Err(error) if loaded::is_not_ours(&error) && !entries.contains(&file) => {}
+                Err(error) => wrong.push(format!("left out: {error}")),
+            }
+        }
+        wrong
+    }
+
     /// The libraries that were added.
     pub fn libraries(&self) -> &[Loaded] {
         &self.libraries
@@ -81,7 +96,7 @@ impl Registry {
             found = self.of_kind(kinds).filter(short).collect();
         }
         if let [plugin] = found[..] {
-            return Ok(plugin.clone());
+            return Ok(*plugin);
         }
         if !found.is_empty() {
             let candidates = found.iter().map(|plugin| plugin.aliases.first().unwrap_or(&plugin.name).to_string());

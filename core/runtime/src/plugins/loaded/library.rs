@@ -3,12 +3,10 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use ottla_api::boundary::abi::{
-    ABI_MAJOR, ABI_MINOR, Descriptor, InitOptions, Message, SYMBOL, Slice, flags, method, status,
-};
+use ottla_api::boundary::abi::{Descriptor, InitOptions, Message, SYMBOL, Slice, flags, method, status};
 use ottla_api::boundary::body::PluginParts;
 use ottla_api::boundary::flat::{Flat, ReceivedSchemas, SentSchemas};
 use ottla_api::boundary::message::{self, Received};
@@ -42,7 +40,7 @@ impl Library {
         let descriptor = within(timeout, "ottla-load", move || open(&wanted)).ok_or_else(|| {
             refused(format!("loading it has not ended after {timeout:?}; it hangs in its own start-up code"))
         })??;
-        if (descriptor.abi_major, descriptor.abi_minor.max(ABI_MINOR)) != (ABI_MAJOR, ABI_MINOR) {
+        if (descriptor.abi_major, descriptor.abi_minor) != examined.note.abi {
             return Err(refused(format!(
                 "its descriptor is of plugin ABI {}.{}, its note of {}.{}: it is damaged",
                 descriptor.abi_major, descriptor.abi_minor, examined.note.abi.0, examined.note.abi.1
@@ -234,10 +232,7 @@ fn within<T: Send + 'static>(limit: Duration, name: &str, work: impl FnOnce() ->
         warn!(%error, "no thread for a call of a plugin");
         return None;
     }
-    let wait = || match receiver.recv_timeout(limit) {
-        Ok(ended) => Some(ended),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    };
+    let wait = || receiver.recv_timeout(limit).ok();
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
         _ => wait(),

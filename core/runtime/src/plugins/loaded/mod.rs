@@ -30,7 +30,7 @@ use ottla_api::plugin::{Constructor, Plugin, PluginKind};
 use ottla_api::{Error, Result};
 use parking_lot::Mutex;
 
-pub use check::{Digest, Examined, examine, is_not_ours};
+pub use check::{Digest, Examined, examine, is_not_ours, look};
 use library::Library;
 
 /// What a worker grants its libraries.
