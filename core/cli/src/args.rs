@@ -73,3 +73,14 @@ pub(crate) enum Command {
     /// Make data to try things with.
     Demo(DemoArgs),
 }
+
+impl Command {
+    /// What is logged where OTTLA_LOG says nothing else: what connectors tell of their everyday work is noise in a test that
+    /// makes and kills hundreds of them.
+    pub(crate) fn log_level(&self) -> &'static str {
+        match self {
+            Self::Plugins(plugins) if plugins.is_test() => "error",
+            _ => "info",
+        }
+    }
+}

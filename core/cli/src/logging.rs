@@ -29,14 +29,14 @@ pub(crate) struct Logging {
     pub(crate) terminal: bool,
 }
 
-/// Starts logging.
-pub(crate) fn start(format: LogFormat) -> Logging {
+/// Starts logging. `level` is what Ottla and its connectors say where OTTLA_LOG says nothing else.
+pub(crate) fn start(format: LogFormat, level: &str) -> Logging {
     let terminal = io::stderr().is_terminal();
     let logging = Logging { live: MultiProgress::new(), terminal };
     let setting = std::env::var("OTTLA_LOG").unwrap_or_default();
-    let (filter, wrong) = match filter(&setting) {
+    let (filter, wrong) = match filter(level, &setting) {
         Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new(DEFAULT), Some(error)),
+        Err(error) => (EnvFilter::new(format!("{level},{LIBRARIES}")), Some(error)),
     };
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AboveLive(logging.live.clone()));
     let json = match format {
@@ -55,16 +55,16 @@ pub(crate) fn start(format: LogFormat) -> Logging {
     logging
 }
 
-/// What is logged where OTTLA_LOG says nothing else. Libraries log what they retry; what matters of that is said by the task
+/// What libraries log where OTTLA_LOG says nothing else. They log what they retry; what matters of that is said by the task
 /// concerned.
-const DEFAULT: &str = "info,aws_config=error,aws_runtime=warn,aws_sdk_kinesis=warn,aws_sdk_s3=warn,\
+const LIBRARIES: &str = "aws_config=error,aws_runtime=warn,aws_sdk_kinesis=warn,aws_sdk_s3=warn,\
     aws_smithy_http_client=warn,aws_smithy_runtime=warn,aws_smithy_runtime_api=warn,buoyant_kernel=warn,\
     buoyant_kernel_engine=warn,datafusion=warn,delta_kernel=warn,delta_kernel_default_engine=warn,deltalake_core=warn,\
     fjall=warn,h2=warn,hyper=warn,hyper_util=warn,lsm_tree=warn,mio=warn,object_store=warn,rustls=warn,sfa=warn,sqlx=warn";
 
 /// A level alone is for Ottla and its connectors; a library is louder only where it is named.
-fn filter(setting: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(format!("{DEFAULT},{setting}"))
+fn filter(level: &str, setting: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().parse(format!("{level},{LIBRARIES},{setting}"))
 }
 
 /// Writes a line while the live lines are out of the way.
@@ -96,13 +96,13 @@ mod tests {
     #[test]
     fn a_level_leaves_libraries_quiet_until_they_are_named() {
         let parts = |setting| {
-            let filter = filter(setting).unwrap().to_string();
+            let filter = filter("info", setting).unwrap().to_string();
             filter.split(',').map(str::to_owned).collect::<Vec<_>>()
         };
         let has = |setting, part: &str| parts(setting).iter().any(|other| other == part);
         assert!(has("", "info") && has("", "fjall=warn"));
         assert!(has("debug", "debug") && !has("debug", "info") && has("debug", "fjall=warn"));
         assert!(has("fjall=debug", "fjall=debug") && !has("fjall=debug", "fjall=warn"));
-        assert!(filter("a=b=c").is_err());
+        assert!(filter("info", "a=b=c").is_err());
     }
 }

@@ -35,7 +35,7 @@ const EXIT_UNREACHABLE: u8 = 3;
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let logging = logging::start(args.log_format);
+    let logging = logging::start(args.log_format, args.command.log_level());
     let registry = registry();
     let code = match args.command {
         Command::Run(run) => run::run(run, &registry, &logging).await,

@@ -35,6 +35,13 @@ pub(crate) struct PluginsArgs {
     plugin_path: Vec<PathBuf>,
 }
 
+impl PluginsArgs {
+    /// True where connectors are run, dozens of times, to see what they do.
+    pub(crate) fn is_test(&self) -> bool {
+        matches!(self.command, Some(Command::Test(_)))
+    }
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {

@@ -137,6 +137,9 @@ async fn test(args: TestArgs, json: bool, registry: &Registry) -> Result<Report>
             examination.run(&mut report).await;
         }
     }
+    if report.knows_no_rule() {
+        return Err(Error::config("--rule: no rule has this in its name; without it, all rules are shown"));
+    }
     Ok(report)
 }
 

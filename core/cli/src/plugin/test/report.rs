@@ -131,6 +131,11 @@ impl Report {
         self.count(|outcome| matches!(outcome, Outcome::Broken(_))) == 0
     }
 
+    /// True where no rule was wanted.
+    pub(super) fn knows_no_rule(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     /// True where nothing was checked.
     pub(super) fn is_empty(&self) -> bool {
         self.count(|outcome| !matches!(outcome, Outcome::LeftOut(_))) == 0
