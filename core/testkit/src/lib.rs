@@ -83,9 +83,17 @@
 //! | Module | Checks |
 //! |---|---|
 //! | [`source_suite`], [`sink_suite`] | the two kinds of task |
-//! | [`transformation_suite`], [`converter_suite`], [`config_suite`] | the other plugins |
+//! | [`transformation_suite`], [`predicate_suite`], [`converter_suite`], [`config_provider_suite`] | the other kinds of plugins |
+//! | [`plugin_suite`], [`config_suite`] | names, documentation, options, defaults, secrets: what every plugin says of itself |
+//! | [`rule`] | the promises of a suite by name, one by one |
 //! | [`harness`] | drives one task by hand, for a connector's own tests |
 //! | [`fault`] | fails the n-th call, from a seed |
+//!
+//! Every suite has one shape: it is built from what makes the plugin and what the test knows, `run()` checks every rule, and each
+//! rule is a method of its own; the table at the head of a suite's file lists them. `ottla plugin test` runs the same suites over
+//! a library or what is built in, with what a file says. The suites see a plugin through the traits of `ottla_api` alone and share
+//! no memory with it, so a task behind the boundary of a library is checked as one beside the suite is; only faults need code
+//! in the same process.
 
 pub mod config_provider_suite;
 pub mod config_suite;

@@ -781,7 +781,9 @@ impl<'s, 'a> Run<'s, 'a> {
                 let mut seen = BTreeSet::new();
                 found.retain(|record| seen.insert(record.clone()));
             }
-            assert_eq!(found, due, "{}: the destination does not hold exactly the records of {partition}", self.name);
+            if let Some(difference) = difference(&found, &due) {
+                panic!("{}: the destination does not hold exactly the records of {partition}: {difference}", self.name);
+            }
         }
         for partition in stored.keys() {
             assert!(self.log.contains_key(partition), "{}: records of {partition} came from nowhere", self.name);
@@ -832,6 +834,44 @@ fn partition(number: i32) -> TopicPartition {
     TopicPartition::new(TOPIC, number)
 }
 
+/// The first difference between what a destination holds of a partition and what it should, in words.
+fn difference(found: &[(i64, String)], due: &[(i64, String)]) -> Option<String> {
+    for (n, (offset, text)) in due.iter().enumerate() {
+        match found.get(n) {
+            None => return Some(format!("offset {offset} is missing, and {} behind it", due.len() - n - 1)),
+            Some((other, other_text)) if other == offset && other_text != text => {
+                return Some(format!("offset {offset} was changed into {other_text}; it was {text}"));
+            }
+            Some((other, _)) if other != offset && found[..n].iter().any(|(before, _)| before == other) => {
+                return Some(format!("offset {other} is there again, where {offset} should be"));
+            }
+            Some((other, _)) if other != offset => {
+                return Some(format!("offset {offset} is missing, {other} comes in its place"));
+            }
+            Some(_) => {}
+        }
+    }
+    found.get(due.len()).map(|(offset, _)| format!("offset {offset} comes after the last one"))
+}
+
 fn ok<T>(what: &str, outcome: Result<T>) -> T {
     outcome.unwrap_or_else(|error| panic!("{what} failed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_of_a_destination_is_said() {
+        let records = |offsets: &[i64]| offsets.iter().map(|n| (*n, format!("<{n}>"))).collect::<Vec<_>>();
+        let said = |found: &[i64]| difference(&records(found), &records(&[0, 1, 2]));
+        assert_eq!(said(&[0, 1, 2]), None);
+        assert_eq!(said(&[0]).unwrap(), "offset 1 is missing, and 1 behind it");
+        assert_eq!(said(&[0, 2]).unwrap(), "offset 1 is missing, 2 comes in its place");
+        assert_eq!(said(&[0, 1, 1, 2]).unwrap(), "offset 1 is there again, where 2 should be");
+        assert_eq!(said(&[0, 1, 2, 2]).unwrap(), "offset 2 comes after the last one");
+        let changed = [(0, "<0>".to_owned()), (1, "x".to_owned())];
+        assert_eq!(difference(&changed, &records(&[0, 1])).unwrap(), "offset 1 was changed into x; it was <1>");
+    }
 }

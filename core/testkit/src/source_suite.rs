@@ -161,11 +161,7 @@ impl<'a> SourceSuite<'a> {
             }
         }
         let second = self.whole_output().await;
-        assert_eq!(
-            by_partition(&second),
-            by_partition(&first),
-            "a second task over the same data yields other records"
-        );
+        expect_same(&second, &first, "a second task over the same data yields other records");
     }
 
     /// A task that starts from the stored offsets of any prefix yields exactly the rest.
@@ -208,7 +204,7 @@ impl<'a> SourceSuite<'a> {
                 }
             }
             let when = format!("when every poll is dropped at await point {pending_max}");
-            assert_eq!(by_partition(&found), by_partition(&output), "{when}, other records came");
+            expect_same(&found, &output, &format!("{when}, other records came"));
             self.expect_no_more(&mut harness, &when).await;
             if dropped == 0 || pending_max > 100 {
                 break;
@@ -231,11 +227,7 @@ impl<'a> SourceSuite<'a> {
                 }
                 assert!(patience < 1_000_000, "a poll that is dropped at times never comes to an end (seed {seed})");
             }
-            assert_eq!(
-                by_partition(&found),
-                by_partition(&output),
-                "after drops at random (seed {seed}), other records came"
-            );
+            expect_same(&found, &output, &format!("after drops at random (seed {seed}), other records came"));
         }
     }
 
@@ -252,7 +244,7 @@ impl<'a> SourceSuite<'a> {
             // An empty commit is ordinary: the timer doesn't ask whether there was anything.
             ok("commit again", harness.commit().await);
         }
-        assert_eq!(by_partition(&found), by_partition(&output), "with commits between the polls, other records came");
+        expect_same(&found, &output, "with commits between the polls, other records came");
         let mut successor = self.start_in(harness.offsets(), None).await;
         self.expect_no_more_after_restart(&mut successor, &output, "after a start from the committed offsets of all")
             .await;
@@ -416,7 +408,7 @@ impl<'a> SourceSuite<'a> {
                 }
             }
             let found: Vec<SourceRecord> = harnesses.into_iter().flat_map(|(_, found, _)| found).collect();
-            assert_eq!(by_partition(&found), by_partition(&output), "{tasks_max} tasks yield other records than one");
+            expect_same(&found, &output, &format!("{tasks_max} tasks yield other records than one"));
         }
     }
 
@@ -449,7 +441,7 @@ impl<'a> SourceSuite<'a> {
                 if self.may_repeat {
                     self.expect_all_in_order(&found, &output, &when);
                 } else {
-                    assert_eq!(by_partition(&found), by_partition(&output), "{when}, other records came");
+                    expect_same(&found, &output, &format!("{when}, other records came"));
                 }
                 if fault.struck().is_empty() {
                     break;
@@ -518,7 +510,7 @@ impl<'a> SourceSuite<'a> {
         } else {
             let missing = self.records.saturating_sub(found.len());
             found.extend(read_exactly(successor, missing).await);
-            assert_eq!(by_partition(&found), by_partition(output), "{when}, records were lost, added or changed");
+            expect_same(&found, output, &format!("{when}, records were lost, added or changed"));
         }
     }
 
@@ -531,9 +523,16 @@ impl<'a> SourceSuite<'a> {
             let found = found.get(partition).map_or(&[][..], Vec::as_slice);
             if self.may_repeat {
                 let enough = found.len() >= due.len() && whole.ends_with(found);
-                assert!(enough, "{when}, source partition {partition} skipped or changed records: {found:#?}");
+                if !enough {
+                    let difference =
+                        difference(found, &whole[whole.len().saturating_sub(found.len().max(due.len()))..]);
+                    let difference = difference.unwrap_or_default();
+                    panic!("{when}, source partition {partition} skipped or changed records: {difference}");
+                }
             } else {
-                assert_eq!(found, due, "{when}, source partition {partition} did not go on with exactly the rest");
+                if let Some(difference) = difference(found, due) {
+                    panic!("{when}, source partition {partition} did not go on with exactly the rest: {difference}");
+                }
             }
         }
         for partition in found.keys() {
@@ -616,6 +615,41 @@ fn take(poll: Result<SourcePoll>, found: &mut Vec<SourceRecord>) -> bool {
 
 fn comparable(record: SourceRecord) -> SourceRecord {
     SourceRecord { record: decoded(record.record).expect("a source yields valid JSON"), ..record }
+}
+
+/// Both are the same, source partition by source partition.
+fn expect_same(found: &[SourceRecord], due: &[SourceRecord], what: &str) {
+    let (found, due) = (by_partition(found), by_partition(due));
+    let partitions: BTreeSet<&SourcePartition> = found.keys().chain(due.keys()).collect();
+    for partition in partitions {
+        let of = |records: &BTreeMap<SourcePartition, Vec<SourceRecord>>| {
+            records.get(partition).cloned().unwrap_or_default()
+        };
+        if let Some(difference) = difference(&of(&found), &of(&due)) {
+            panic!("{what}: source partition {partition}: {difference}");
+        }
+    }
+}
+
+/// The first difference between the records of a source partition and those that are due, in words.
+fn difference(found: &[SourceRecord], due: &[SourceRecord]) -> Option<String> {
+    let at = found.iter().zip(due).position(|(found, due)| found != due).unwrap_or(found.len().min(due.len()));
+    match (found.get(at), due.get(at)) {
+        (None, None) => None,
+        (None, Some(first)) => Some(format!("{} records are missing, the first is {}", due.len() - at, shown(first))),
+        (Some(first), None) => Some(format!("{} records too many, the first is {}", found.len() - at, shown(first))),
+        (Some(found), Some(due)) => Some(format!("record {at} is {}\nwhere due is {}", shown(found), shown(due))),
+    }
+}
+
+/// A record in a line of some length.
+fn shown(record: &SourceRecord) -> String {
+    const LENGTH: usize = 400;
+    let text = format!("{:?} with offset {}", record.record, record.source_offset.to_json());
+    match text.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}..", &text[..end]),
+        None => text,
+    }
 }
 
 fn by_partition(records: &[SourceRecord]) -> BTreeMap<SourcePartition, Vec<SourceRecord>> {
