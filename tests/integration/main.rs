@@ -19,6 +19,7 @@ mod metrics;
 mod questions;
 mod real_rows;
 mod real_services;
+mod scaffold;
 mod secrets;
 mod state_folder;
 mod stop_and_resume;

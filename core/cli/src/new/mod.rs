@@ -192,7 +192,7 @@ fn farewell(kind: Kind, name: &str, folder: &Path, seconds: Option<f64>) -> Stri
     };
     let proven = seconds.map_or_else(String::new, |seconds| format!(", and it compiles ({seconds:.0} s)"));
     format!(
-        "\nThere is a {what} {name} in {folder}{proven}. Next:
+        "\nThe {what} {name} is in {folder}{proven}. Next:
 
   cd {folder}
   cargo test    the conformance suite

@@ -16,6 +16,7 @@ macro_rules! files {
 pub(crate) const COMMON: Files = files! {
     "Cargo.toml" = "common/Cargo.toml.template",
     ".gitignore" = "common/gitignore.template",
+    ".rustfmt.toml" = "common/rustfmt.toml",
     ".github/workflows/ci.yml" = "common/ci.yml",
 };
 

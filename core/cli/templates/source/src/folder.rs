@@ -77,7 +77,11 @@ impl Folder {
         if self.reading.as_ref().is_none_or(|(name, _)| name != file) {
             let path = self.dir.join(file);
             let text = fs::read_to_string(&path).await.map_err(|error| {
-                let kind = if error.kind() == IoErrorKind::InvalidData { ErrorKind::PoisonRecord } else { ErrorKind::Retriable };
+                let kind = if error.kind() == IoErrorKind::InvalidData {
+                    ErrorKind::PoisonRecord
+                } else {
+                    ErrorKind::Retriable
+                };
                 Error::new(kind, format!("read {}", path.display())).caused_by(error)
             })?;
             self.reading = Some((file.to_owned(), text.lines().map(str::to_owned).collect()));

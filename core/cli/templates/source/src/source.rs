@@ -52,7 +52,8 @@ impl SourceTask for MyPluginTask {
             let file = offset.get_str("file").map(str::to_owned);
             let line = offset.get_i64("line").and_then(|line| usize::try_from(line).ok());
             // An offset that can't be read stops the task; from the beginning it would send everything twice.
-            let unreadable = || Error::fatal("the stored offset has no 'file' and 'line'").with("offset", offset.to_json());
+            let unreadable =
+                || Error::fatal("the stored offset has no 'file' and 'line'").with("offset", offset.to_json());
             self.place = Place { file: file.ok_or_else(unreadable)?, line: line.ok_or_else(unreadable)? };
         }
         Ok(())
@@ -74,7 +75,8 @@ impl SourceTask for MyPluginTask {
                 Err(_) if !records.is_empty() => break,
                 Err(error) => return Err(error.with("file", &line.end.file).with("line", line.end.line)),
             };
-            let offset: [(&str, Value); 2] = [("file", line.end.file.as_str().into()), ("line", (line.end.line as i64).into())];
+            let offset: [(&str, Value); 2] =
+                [("file", line.end.file.as_str().into()), ("line", (line.end.line as i64).into())];
             records.push(SourceRecord::new(record, self.partition.clone(), SourceOffset::new(offset)));
             self.place = line.end;
         }

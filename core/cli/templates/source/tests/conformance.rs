@@ -9,7 +9,8 @@ use ottla_testkit::config_suite;
 use ottla_testkit::source_suite::SourceSuite;
 
 fn tasks(dir: &Path, batch_size: &str, tasks_max: usize) -> Vec<Box<dyn SourceTask>> {
-    let options = [("dir", dir.to_str().unwrap()), ("topic", "numbers"), ("batch.size", batch_size), ("poll.interval.ms", "5")];
+    let options =
+        [("dir", dir.to_str().unwrap()), ("topic", "numbers"), ("batch.size", batch_size), ("poll.interval.ms", "5")];
     MyPlugin.tasks(&Properties::from_iter(options), tasks_max).unwrap()
 }
 

@@ -17,10 +17,7 @@ use ottla_api::prelude::*;
 const DOC: &str = r#"Shortens texts that are too long.
 
 ```toml
-transforms = "short"
-transforms.short.type = "my-plugin"
-transforms.short.fields = "name, title"
-transforms.short.length.max = 80
+transforms = [{ type = "my-plugin", fields = "name, title", length.max = 80 }]
 ```
 
 A field that is missing, or is no text, stays as it is."#;

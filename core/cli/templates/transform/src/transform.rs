@@ -59,7 +59,9 @@ impl Transformation for MyPlugin {
                     }
                 }
             }
-            other => return Err(Error::data(format!("my-plugin needs a value with fields, found {}", other.type_name()))),
+            other => {
+                return Err(Error::data(format!("my-plugin needs a value with fields, found {}", other.type_name())));
+            }
         }
         Ok(Some(record))
     }
