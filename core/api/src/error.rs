@@ -36,6 +36,17 @@ impl ErrorKind {
 }
 
 /// An error with its kind, what was being done, and what caused it.
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let read = || std::fs::read("/nowhere/offsets");
+/// let error = read().or_error(ErrorKind::Retriable, "read offsets").unwrap_err().with("attempt", 3).during("start task");
+/// assert!(error.is_retriable());
+/// assert_eq!(
+///     error.to_string(),
+///     "start task: read offsets (attempt=3): No such file or directory (os error 2)"
+/// );
+/// ```
 pub struct Error {
     kind: ErrorKind,
     message: String,

@@ -8,6 +8,15 @@ use crate::data::{Map, Value, json};
 use crate::error::{Error, Result};
 
 /// One partition of one topic. Cheap to clone.
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let partition = TopicPartition::new("posts", 3);
+/// assert_eq!(partition.to_string(), "posts-3");
+/// // Everything before offset 120 is meant.
+/// let positions = Positions::from([(partition.clone(), 120)]);
+/// assert_eq!(positions[&partition], 120);
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
     /// Name of the topic.
@@ -77,6 +86,17 @@ impl fmt::Debug for SourcePartition {
 }
 
 /// A place within a [`SourcePartition`], in the source's own terms: a line number, a key, a sequence number.
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// let offset = SourceOffset::new([("line", Value::Int64(12)), ("file", "notes.txt".into())]);
+/// let stored = offset.to_json();
+/// assert_eq!(stored, r#"{"line":12,"file":"notes.txt"}"#);
+/// let offset = SourceOffset::from_json(stored.as_bytes())?;
+/// assert_eq!(offset.get_i64("line"), Some(12));
+/// assert_eq!(offset.get_str("file"), Some("notes.txt"));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct SourceOffset(Map);
 

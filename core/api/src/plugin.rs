@@ -16,6 +16,48 @@ use crate::transformation::Transformation;
 pub type Function<F> = &'static F;
 
 /// The description of one plugin. A crate of plugins has `const PLUGINS: &[Plugin]`.
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// #[derive(Debug, Config)]
+/// struct UppercaseConfig {
+///     /// Whether the key is changed as well.
+///     #[config(name = "key", default = "false")]
+///     key: bool,
+/// }
+///
+/// struct Uppercase(UppercaseConfig);
+///
+/// impl Transformation for Uppercase {
+///     fn apply(&mut self, mut record: Record) -> Result<Option<Record>> {
+///         let Record { key, value, .. } = &mut record;
+///         for payload in [Some(value), self.0.key.then_some(key)].into_iter().flatten() {
+///             if let Value::String(text) = payload.value_mut()? {
+///                 *text = text.to_uppercase();
+///             }
+///         }
+///         Ok(Some(record))
+///     }
+/// }
+///
+/// /// The plugins of this library.
+/// pub const PLUGINS: &[Plugin] = &[Plugin {
+///     name: "uppercase",
+///     aliases: &[],
+///     version: env!("CARGO_PKG_VERSION"),
+///     doc: "Writes text in capitals.",
+///     definition: &UppercaseConfig::definition,
+///     constructor: Constructor::Transformation(&|properties| {
+///         Ok(Box::new(Uppercase(UppercaseConfig::from_properties(properties)?)))
+///     }),
+/// }];
+/// // In a library that workers load: ottla_api::export_plugins!(PLUGINS);
+///
+/// let Constructor::Transformation(make) = &PLUGINS[0].constructor else { unreachable!() };
+/// let record = make(&Properties::new())?.apply(Record::new("posts", "quiet"))?.unwrap();
+/// assert_eq!(record.value, Payload::schemaless("QUIET"));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Plugin {
     /// The native name, kebab-case: `s3-sink`, `null-if`.

@@ -14,6 +14,38 @@ use crate::record::Record;
 ///
 /// An error is about this record: `errors.tolerance` and the dead letter queue decide what follows. The record that failed
 /// is not needed any more, so `apply` may have changed it half-way.
+/// # Example
+///
+/// ```
+/// use ottla_api::prelude::*;
+///
+/// /// Drops records whose field `deleted` is true, and takes that field out of the others.
+/// struct DropDeleted;
+///
+/// impl Transformation for DropDeleted {
+///     fn apply(&mut self, mut record: Record) -> Result<Option<Record>> {
+///         if record.is_tombstone() {
+///             return Ok(Some(record));
+///         }
+///         let Value::Map(map) = record.value.value_mut()? else {
+///             return Err(Error::data("drop-deleted needs a value with fields"));
+///         };
+///         let deleted = map.remove("deleted");
+///         Ok((deleted != Some(Value::Boolean(true))).then_some(record))
+///     }
+/// }
+///
+/// let record = |deleted| {
+///     let mut map = Map::new();
+///     map.push("id", 7i64);
+///     map.push("deleted", Value::Boolean(deleted));
+///     Record::new("posts", Value::Map(map))
+/// };
+/// assert_eq!(DropDeleted.apply(record(true))?, None);
+/// let kept = DropDeleted.apply(record(false))?.unwrap();
+/// assert_eq!(ottla_api::data::json::to_string(&*kept.value.decoded()?), r#"{"id":7}"#);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Transformation: Send {
     /// The record changed, or nothing where it is to be dropped. A dropped record's offset still moves on.
     fn apply(&mut self, record: Record) -> Result<Option<Record>>;
