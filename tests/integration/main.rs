@@ -16,6 +16,7 @@ mod delta_readers;
 mod gateway;
 mod kafka_connect_files;
 mod metrics;
+mod plugin_test;
 mod questions;
 mod real_rows;
 mod real_services;

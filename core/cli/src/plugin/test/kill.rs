@@ -40,6 +40,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Lines of the worker's log that a failure shows.
 const LOG_LINES: usize = 12;
 
+/// A secret of fewer characters may stand in a log by chance.
+const TELLING: usize = 4;
+
 /// How connectors are killed.
 #[derive(Debug, Clone)]
 pub(super) struct Killing {
@@ -177,7 +180,12 @@ impl Killing {
         let config = folder.join("worker.toml");
         let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&config, text));
         written.unwrap_or_else(|error| panic!("write {}: {error}", config.display()));
-        Worker { config, state, log: folder.join("log"), home: place.home.clone() }
+        let definition = (plugin.definition)();
+        let is_secret = |key: &str| definition.find(key).is_some_and(|option| option.secret);
+        let properties = setup.properties(place);
+        let secrets = properties.iter().filter(|(key, value)| is_secret(key) && value.len() >= TELLING);
+        let secrets = secrets.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        Worker { config, state, log: folder.join("log"), home: place.home.clone(), secrets }
     }
 }
 
@@ -197,6 +205,8 @@ struct Worker {
     state: PathBuf,
     log: PathBuf,
     home: PathBuf,
+    /// Options that nobody may see, with their values.
+    secrets: Vec<(String, String)>,
 }
 
 impl Worker {
@@ -223,7 +233,12 @@ impl Worker {
         began.elapsed()
     }
 
+    /// It ended well, and what it printed holds no secret (G8).
     fn expect_good(&self, ended: std::io::Result<ExitStatus>) {
+        let printed = std::fs::read(&self.log).unwrap_or_default();
+        let printed = String::from_utf8_lossy(&printed);
+        let shown = self.secrets.iter().find(|(_, value)| printed.contains(value.as_str()));
+        assert!(shown.is_none(), "the worker's output shows the value of {}", shown.map_or("", |(key, _)| key));
         match ended {
             Ok(status) if status.success() => {}
             Ok(status) => panic!("the worker ended with {status}{}", self.tail()),

@@ -80,7 +80,7 @@ pub(super) async fn run(args: TestArgs, json: bool, registry: &Registry) -> u8 {
     let report = test(args, json, registry).await;
     std::panic::set_hook(hook);
     match report {
-        Ok(report) => {
+        Ok(mut report) => {
             report.end();
             match report.is_good() {
                 true if report.is_empty() => EXIT_CONFIG,

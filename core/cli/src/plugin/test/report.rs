@@ -36,17 +36,28 @@ pub(super) struct Report {
     /// Whose rules come now.
     plugin: String,
     plugins: usize,
+    /// Rules that are left out for one reason, not printed yet.
+    left_out: Vec<String>,
     json: bool,
     began: Instant,
 }
 
 impl Report {
     pub(super) fn new(only: Vec<String>, json: bool) -> Self {
-        Self { lines: Vec::new(), only, plugin: String::new(), plugins: 0, json, began: Instant::now() }
+        Self {
+            lines: Vec::new(),
+            only,
+            plugin: String::new(),
+            plugins: 0,
+            left_out: Vec::new(),
+            json,
+            began: Instant::now(),
+        }
     }
 
     /// The rules of another plugin come.
     pub(super) fn begin(&mut self, plugin: &str, about: &str) {
+        self.print_left_out();
         self.plugin = plugin.to_owned();
         self.plugins += 1;
         let gap = if self.plugins > 1 { "\n" } else { "" };
@@ -115,11 +126,26 @@ impl Report {
                 let words = words.trim_end().replace('\n', "\n                      ");
                 format!("  FAILED   {time:>8}  {name}: {}\n                      {words}\n", rule.promise)
             }
-            Outcome::LeftOut(why) => format!("  left out           {name}: {why}\n"),
+            Outcome::LeftOut(_) => String::new(),
         };
-        self.print(&text);
+        let last = self.lines.last().filter(|last| last.plugin == self.plugin).map(|last| &last.outcome);
+        if last != Some(&outcome) {
+            self.print_left_out();
+        }
+        match outcome {
+            Outcome::LeftOut(_) => self.left_out.push(name),
+            _ => self.print(&text),
+        }
         let (rule, promise) = (rule.name, rule.promise);
         self.lines.push(Line { plugin: self.plugin.clone(), rule, promise, outcome, took });
+    }
+
+    /// Prints in one line the rules that were left out for the same reason, the last ones that there are.
+    fn print_left_out(&mut self) {
+        let names = std::mem::take(&mut self.left_out);
+        if let Some(Line { outcome: Outcome::LeftOut(why), .. }) = self.lines.last().filter(|_| !names.is_empty()) {
+            self.print(&format!("  left out           {}: {why}\n", names.join(", ")));
+        }
     }
 
     fn count(&self, is: impl Fn(&Outcome) -> bool) -> usize {
@@ -142,7 +168,8 @@ impl Report {
     }
 
     /// Prints the end.
-    pub(super) fn end(&self) {
+    pub(super) fn end(&mut self) {
+        self.print_left_out();
         let failed = self.count(|outcome| matches!(outcome, Outcome::Broken(_)));
         let kept = self.count(|outcome| matches!(outcome, Outcome::Kept(_)));
         let left_out = self.lines.len() - failed - kept;

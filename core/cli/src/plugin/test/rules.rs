@@ -60,7 +60,7 @@ impl Examination<'_> {
     /// What every kind is held to.
     async fn as_a_plugin(&self, report: &mut Report) {
         let mut suite = PluginSuite::new(&self.plugin);
-        let known = self.setup.is_some() || !self.needs_options();
+        let known = self.setup.is_some() || (self.plugin.definition)().keys.is_empty();
         if known {
             suite = suite.with_example(self.setup().properties(&self.place("example")));
         }

@@ -1,0 +1,133 @@
+//! `ottla plugin test`: the conformance suites over plugins by name, and what they say where a promise is broken.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ottla_tests::worker::{Finished, Ottla};
+use ottla_tests::{config, temp_dir};
+
+const RUN: Duration = Duration::from_secs(240);
+
+/// What the rules need to know, for a plugin of each kind.
+const SETUP: &str = r#"
+[file-sink]
+options = { file = "{dir}/out.jsonl" }
+read.files = "{dir}/out.jsonl"
+guarantee = "exactly-once"
+
+[file-source]
+prepare = "printf 'one\\n\\n«é😀»\\nlast\\n' > {dir}/lines.txt"
+options = { file = "{dir}/lines.txt", topic = "lines" }
+expect = "lines.jsonl"
+kill.prepare = "seq 20000 > {dir}/lines.txt"
+
+[replace-field]
+options = { renames = "n:number" }
+cases = [
+    { value = '{"n":1}', expected.value = '{"number":1}' },
+    { value = { m = 2 }, expected.value = '{"m":2}' },
+]
+
+[topic-name-matches]
+options = { pattern = ".*in" }
+cases = [{ topic = "pin", value = '1', expected = true }, { topic = "geo", value = '1', expected = false }]
+
+[[json]]
+name = "with schemas"
+types = []
+
+[[json]]
+name = "without schemas"
+options = { schemas.enable = false }
+values = ['{"a":[1,2.50]}', '"text"']
+
+[string]
+types = ["string"]
+
+[file]
+prepare = "echo 'password = hunter2' > {dir}/secrets.properties"
+known = [{ path = "{dir}/secrets.properties", key = "password", value = "hunter2" }]
+"#;
+
+const LINES: &str = "\"one\"\n\"\"\n\"«é😀»\"\n\"last\"\n";
+
+fn test(folder: &Path, args: &[&str]) -> Finished {
+    let args = ["plugin", "test"].iter().chain(args).copied().collect::<Vec<_>>();
+    Ottla::new(args).in_dir(folder).finish(RUN)
+}
+
+#[test]
+fn a_plugin_of_each_kind_keeps_its_promises() {
+    let folder = temp_dir();
+    config::write(folder.path(), "conformance.toml", SETUP);
+    config::write(folder.path(), "lines.jsonl", LINES);
+    let names = ["file-sink", "file-source", "replace-field", "topic-name-matches", "json", "string", "file"];
+    let out = test(folder.path(), &names).exits_with(0).stdout;
+    // What a fault needs is code in the same process; nothing else is left out.
+    let left_out: Vec<&str> = out.lines().filter(|line| line.starts_with("  left out")).collect();
+    assert_eq!(left_out.len(), 2, "{out}");
+    assert!(left_out.iter().all(|line| line.contains("survives faults: ")), "{out}");
+    assert_eq!(out.matches(" kill: ").count(), 2, "{out}");
+    assert!(out.contains(" SIGKILL"), "{out}");
+    let summary = out.lines().last().unwrap();
+    assert!(summary.starts_with("8 plugins: ") && summary.contains(" 0 failed, 2 left out, in "), "{summary}");
+}
+
+#[test]
+fn a_broken_promise_is_named_and_the_rest_goes_on() {
+    let folder = temp_dir();
+    // Who reads the destination so loses a record of each.
+    let setup = "[file-sink]\noptions = { file = \"{dir}/out.jsonl\" }\nread = \"sed 1d {dir}/out.jsonl\"\n\
+                 kill.records = 300\n\
+                 [file-source]\nprepare = \"seq 9 > {dir}/n\"\noptions = { file = \"{dir}/n\", topic = \"n\", read = \"once\" }\n\
+                 expect = \"other.jsonl\"\n";
+    config::write(folder.path(), "conformance.toml", setup);
+    config::write(folder.path(), "other.jsonl", "\"1\"\n\"3\"\n");
+    let out =
+        test(folder.path(), &["file-sink", "file-source", "--rule", "durable", "--rule", "kill", "--rule", "file"]);
+    let out = out.exits_with(1).stdout;
+    let said = [
+        "flush means durable: what a flush reports is in the destination, also if the task dies right then (G2)\n",
+        ", but offset 0 is not in the destination\n",
+        "the destination does not hold exactly the records of conformance-0: offset 0 is missing, 1 comes in its place\n",
+        "offset 0 of partition 0 is missing: 1 comes in its place, in a run that nothing disturbed\n",
+        "came topic \"n\", key null, value \"2\"\n",
+        "where the file has       value \"3\"\n",
+    ];
+    for words in said {
+        assert!(out.contains(words), "{words:?} in {out}");
+    }
+}
+
+#[test]
+fn what_was_not_given_is_left_out_with_what_to_write() {
+    let folder = temp_dir();
+    let out = test(folder.path(), &["file-sink", "--rule", "durable", "--rule", "kill", "--rule", "documented"]);
+    let out = out.exits_with(0).stdout;
+    let why = "write [file-sink] in conformance.toml with options = { .. } and read = \"cat {dir}/*.jsonl\", a command that \
+               prints the value of each record a line";
+    let line = format!("  left out           flush means durable, a kill loses nothing, kill: {why}\n");
+    assert!(out.contains(&line), "{out}");
+    assert!(out.contains("\n1 plugin: 2 rules ok, 0 failed, 3 left out, in "), "{out}");
+
+    // For a machine.
+    let json = test(folder.path(), &["replace-field", "--rule", "documented", "--json"]).exits_with(0).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["ok"], &json["failed"], &json["left_out"]), (&2.into(), &0.into(), &0.into()));
+    assert_eq!((&json["rules"][0]["rule"], &json["rules"][0]["outcome"]), (&"is_documented".into(), &"ok".into()));
+}
+
+#[test]
+fn what_cannot_be_tested_is_said_at_once() {
+    let folder = temp_dir();
+    test(folder.path(), &["file-sinc"]).exits_with(2).says("did you mean 'file-sink'?");
+    test(folder.path(), &["./libnothing.so"]).exits_with(2).says("libnothing.so");
+    test(folder.path(), &["file-sink", "--rule", "no such rule"]).exits_with(2).says("no rule");
+    config::write(folder.path(), "conformance.toml", "[file-sink]\nreed = 1\nexpect = \"x\"\n[file-sinc]\n");
+    let said = test(folder.path(), &["file-sink"]).exits_with(2).stderr;
+    assert!(said.contains("conformance.toml: file-sink.reed: unknown key; there are name, options, "), "{said}");
+    config::write(folder.path(), "conformance.toml", "[file-sink]\nexpect = \"x\"\n[file-sinc]\n");
+    let said = test(folder.path(), &["file-sink"]).exits_with(2).stderr;
+    assert!(said.contains("file-sink.expect: a sink has no use for this\n"), "{said}");
+    assert!(said.contains("[file-sinc]: no plugin is called 'file-sinc'; did you mean 'file-sink'?\n"), "{said}");
+}
