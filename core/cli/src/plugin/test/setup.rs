@@ -84,7 +84,14 @@ pub(super) enum Expected {
     /// A transformation drops it.
     Dropped,
     /// A transformation changes it into this; what is not named stays.
-    Record { topic: Option<String>, key: Option<String>, value: Option<String> },
+    Record {
+        topic: Option<String>,
+        /// JSON text.
+        key: Option<String>,
+        /// JSON text.
+        value: Option<String>,
+        headers: Option<Vec<(String, String)>>,
+    },
 }
 
 /// What is different where the plugin is killed: there is more to do, so that there is something to interrupt.
@@ -370,15 +377,7 @@ impl Reader<'_> {
                     Some(timestamp) => case.timestamp = Some(timestamp),
                     None => self.mistake(&place, "must be milliseconds since 1970"),
                 },
-                "headers" => match value {
-                    Value::Object(headers) => {
-                        for (name, value) in headers {
-                            let text = self.text(&format!("{place}.{name}"), value).unwrap_or_default();
-                            case.headers.push((name.clone(), text));
-                        }
-                    }
-                    _ => self.mistake(&place, "must be { name = \"value\" }"),
-                },
+                "headers" => case.headers = self.headers(&place, value),
                 "expected" => case.expected = self.expected(&place, value),
                 _ => self.mistake(&place, "unknown key; there are topic, key, value, timestamp, headers, expected"),
             }
@@ -392,21 +391,34 @@ impl Reader<'_> {
             Value::Object(section) if section.len() == 1 && section.get("dropped") == Some(&Value::Bool(true)) => {
                 Some(Expected::Dropped)
             }
-            Value::Object(section) if section.keys().all(|key| ["topic", "key", "value"].contains(&key.as_str())) => {
+            Value::Object(section)
+                if section.keys().all(|key| ["topic", "key", "value", "headers"].contains(&key.as_str())) =>
+            {
                 Some(Expected::Record {
                     topic: section.get("topic").and_then(|topic| self.text(place, topic)),
                     key: section.get("key").and_then(|key| self.json(place, key)),
                     value: section.get("value").and_then(|value| self.json(place, value)),
+                    headers: section.get("headers").map(|headers| self.headers(place, headers)),
                 })
             }
             _ => {
                 self.mistake(
                     place,
-                    "must be true or false for a predicate, .dropped = true, or any of .topic, .key, .value",
+                    "must be true or false for a predicate, .dropped = true, or any of .topic, .key, .value, .headers",
                 );
                 None
             }
         }
+    }
+
+    fn headers(&mut self, place: &str, value: &Value) -> Vec<(String, String)> {
+        let Value::Object(headers) = value else {
+            self.mistake(place, "must be { name = \"value\" }");
+            return Vec::new();
+        };
+        let header =
+            |(name, value): (&String, &Value)| Some((name.clone(), self.text(&format!("{place}.{name}"), value)?));
+        headers.iter().filter_map(header).collect()
     }
 
     fn place(&mut self, place: &str, value: &Value) -> Option<(String, String, String)> {
