@@ -222,6 +222,25 @@ fn dev_runs_what_is_built_and_goes_on_with_it_while_a_build_fails() {
     assert_eq!(topics.finish(RUN).exits_with(0).stdout.lines().count(), 7);
 }
 
+/// Whoever sees at once that it was the wrong thing to build doesn't wait for it; cargo ends, and whatever it has started.
+#[test]
+fn dev_can_be_stopped_in_the_middle_of_a_build() {
+    let _turn = one_at_a_time();
+    let krate = fresh_folder("stopped").join("slow");
+    let new = ottla(["new", "transform", "slow", "--sdk", &checkout().display().to_string(), "--no-build"]);
+    new.in_dir(krate.parent().expect("made above")).finish(RUN).exits_with(0);
+    // A build script that tells that it runs, and would run for a long time.
+    let script = "//! Takes its time.\nfn main() {\n    std::fs::write(\"building\", \"\").unwrap();\n    \
+                  std::thread::sleep(std::time::Duration::from_secs(600));\n}\n";
+    fs::write(krate.join("build.rs"), script).unwrap();
+    let mut dev = ottla(["dev"]).in_dir(&krate).start();
+    dev.wait_until("the build script", BUILD, |_| {
+        if krate.join("building").exists() { Ok(()) } else { Err("it has not begun".to_owned()) }
+    });
+    dev.signal(Signal::TERM);
+    dev.wait(wait::SOON).exits_with(0);
+}
+
 /// Builds one of the examples as its first lines say, and has the suites look at its library, which it gives.
 fn example(name: &str) -> String {
     cargo(&checkout(), &["build", "--quiet", "-p", name]);

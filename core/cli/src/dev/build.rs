@@ -5,6 +5,7 @@ use std::process::Stdio;
 
 use ottla_api::error::ResultExt as _;
 use ottla_api::{Error, ErrorKind, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -16,10 +17,12 @@ use tokio::process::Command;
 pub(super) async fn build(release: bool) -> Result<Option<PathBuf>> {
     let mut command = Command::new("cargo");
     command.args(["build", "--message-format=json-render-diagnostics"]).args(release.then_some("--release"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     let way_out = "start cargo: install Rust (https://rustup.rs), or put it into PATH";
     let child = command.spawn().or_error(ErrorKind::Config, way_out)?;
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let output = child.wait_with_output().await.or_error(ErrorKind::Fatal, "wait for cargo")?;
+    group.0 = None;
     if !output.status.success() {
         return Ok(None);
     }
@@ -27,6 +30,18 @@ pub(super) async fn build(release: bool) -> Result<Option<PathBuf>> {
     let library = library(&String::from_utf8_lossy(&output.stdout), &manifest);
     let way_out = "Cargo.toml: the crate makes no library that a worker can load: write crate-type = [\"cdylib\", \"rlib\"] under [lib]";
     library.map(Some).ok_or_else(|| Error::config(way_out))
+}
+
+/// Cargo with all that it has started, compilers and build scripts; ended where nobody waits for them any more.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have ended just now.
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+    }
 }
 
 /// The shared library among the messages of cargo, each a line of JSON.

@@ -70,24 +70,31 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         std::fs::remove_dir_all(FOLDER).or_error(ErrorKind::Fatal, format!("remove {FOLDER}"))?;
     }
     std::fs::create_dir_all(FOLDER).or_error(ErrorKind::Fatal, format!("make {FOLDER}"))?;
+    let mut worker = None;
+    let outcome = session(&args, &mut worker).await;
+    stop(worker).await;
+    outcome
+}
+
+/// Builds and runs, again at every change, until a signal comes. The worker that runs at the end is left to the caller.
+async fn session(args: &DevArgs, worker: &mut Option<Child>) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).or_error(ErrorKind::Fatal, "listen for signals")?;
     let mut terminate = signal(SignalKind::terminate()).or_error(ErrorKind::Fatal, "listen for signals")?;
     let mut changes = Changes::of([Path::new("Cargo.toml"), Path::new("build.rs"), Path::new("src"), &args.config]);
-    let mut worker: Option<Child> = None;
     for number in 1.. {
         // A change from here on is one that this build may have missed.
         changes.note();
         let begun = Instant::now();
         let built = tokio::select! {
             built = build::build(args.release) => built?,
-            _ = interrupt.recv() => None,
+            _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
         };
         match built {
             Some(library) => {
                 say(&format!("built in {:.1} s", begun.elapsed().as_secs_f64()));
                 stop(worker.take()).await;
-                worker = Some(start(&args, &library, number)?);
+                *worker = Some(start(args, &library, number)?);
             }
             None if worker.is_some() => say("the build failed; the worker goes on with the last one that did not"),
             None => say("the build failed; waiting for a change"),
@@ -95,25 +102,21 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
         loop {
             let event = tokio::select! {
                 () = changes.wait() => Event::Changed,
-                status = ended(&mut worker) => Event::Ended(status?),
+                status = ended(worker) => Event::Ended(status?),
                 _ = interrupt.recv() => Event::Stop,
                 _ = terminate.recv() => Event::Stop,
             };
             match event {
                 Event::Changed => break,
                 Event::Ended(status) => {
-                    worker = None;
+                    *worker = None;
                     say(&format!("the worker has ended ({status}); waiting for a change"));
                 }
-                Event::Stop => {
-                    stop(worker.take()).await;
-                    return Ok(());
-                }
+                Event::Stop => return Ok(()),
             }
         }
         say("changed; building");
     }
-    stop(worker.take()).await;
     Ok(())
 }
 
