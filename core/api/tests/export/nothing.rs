@@ -1,0 +1,5 @@
+//! The list is left out.
+
+ottla_api::export_plugins!();
+
+fn main() {}

@@ -1,0 +1,24 @@
+//! A plugin where the list should be.
+
+use ottla_api::prelude::*;
+
+struct Upper;
+
+impl Transformation for Upper {
+    fn apply(&mut self, record: Record) -> Result<Option<Record>> {
+        Ok(Some(record))
+    }
+}
+
+const UPPER: Plugin = Plugin {
+    name: "upper",
+    aliases: &[],
+    version: "1",
+    doc: "Does nothing.",
+    definition: &ConfigDef::new,
+    constructor: Constructor::Transformation(&|_| Ok(Box::new(Upper))),
+};
+
+ottla_api::export_plugins!(UPPER);
+
+fn main() {}

@@ -1,0 +1,24 @@
+//! A transformation that is given out as a sink.
+
+use ottla_api::prelude::*;
+
+struct Upper;
+
+impl Transformation for Upper {
+    fn apply(&mut self, record: Record) -> Result<Option<Record>> {
+        Ok(Some(record))
+    }
+}
+
+const PLUGINS: &[Plugin] = &[Plugin {
+    name: "upper",
+    aliases: &[],
+    version: "1",
+    doc: "Does nothing.",
+    definition: &ConfigDef::new,
+    constructor: Constructor::Sink(&|| Box::new(Upper)),
+}];
+
+ottla_api::export_plugins!(PLUGINS);
+
+fn main() {}
