@@ -45,6 +45,26 @@ impl Folder {
         }
     }
 
+    /// Sees to it that the files are of this very topic; the first time, notes which one it is.
+    pub(crate) async fn expect_topic(&self, _claim: &Claim, partition: &TopicPartition, identity: &str) -> Result<()> {
+        let path = self.dir.join(format!(".{partition}.topic"));
+        match fs::read_to_string(&path).await {
+            Ok(known) if known == identity => Ok(()),
+            Ok(_) => {
+                let error = Error::fatal(
+                    "the files are of an earlier topic of this name, whose offsets meant other records (was a state folder \
+                     removed?): move them away, or name another folder in 'dir'",
+                );
+                Err(error.with("partition", partition).with("dir", self.dir.display()))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let new = self.dir.join(format!(".{partition}.new"));
+                self.replace(&new, &path, identity.as_bytes()).await.or_error(ErrorKind::Retriable, "note the topic")
+            }
+            Err(error) => Err(Error::retriable(format!("read {}", path.display())).caused_by(error)),
+        }
+    }
+
     /// The offset behind the last record of a partition that is in a file; -1 where none is.
     pub(crate) async fn end_of(&self, partition: &TopicPartition) -> Result<i64> {
         let operation = format!("list {}", self.dir.display());
@@ -69,16 +89,19 @@ impl Folder {
     ) -> Result<PathBuf> {
         let path = self.dir.join(file_name(partition, from, to));
         let new = self.dir.join(format!(".{partition}.new"));
-        let create = async {
-            let mut file = File::create(&new).await?;
-            file.write_all(lines).await?;
-            file.sync_all().await?;
-            fs::rename(&new, &path).await?;
-            // The folder's entry has to be durable as well.
-            File::open(&self.dir).await?.sync_all().await
-        };
-        create.await.or_error(ErrorKind::Retriable, format!("write {}", path.display()))?;
+        let written = self.replace(&new, &path, lines).await;
+        written.or_error(ErrorKind::Retriable, format!("write {}", path.display()))?;
         Ok(path)
+    }
+
+    /// Writes a file under another name and then renames it, so that it is there whole or not at all, whatever happens.
+    async fn replace(&self, new: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        let mut file = File::create(new).await?;
+        file.write_all(bytes).await?;
+        file.sync_all().await?;
+        fs::rename(new, path).await?;
+        // The folder's entry has to be durable as well.
+        File::open(&self.dir).await?.sync_all().await
     }
 }
 

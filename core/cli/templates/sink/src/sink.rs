@@ -68,6 +68,12 @@ impl SinkTask for MyPluginTask {
             // After an error that can be retried the same call comes again: what is claimed already stays so.
             if !self.open.contains_key(partition) {
                 let claim = self.folder.claim(partition).await?;
+                // Offsets mean nothing in a topic that was made anew under the same name.
+                if let Some(identity) =
+                    self.context.as_ref().and_then(|context| context.topic_identity(&partition.topic))
+                {
+                    self.folder.expect_topic(&claim, partition, &identity).await?;
+                }
                 let durable = self.folder.end_of(partition).await?.max(*committed);
                 let gathered = Gathered { durable, accepted: durable, lines: Vec::new(), records: 0, claim };
                 self.open.insert(partition.clone(), gathered);

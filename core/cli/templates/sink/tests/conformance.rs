@@ -6,6 +6,7 @@ use std::path::Path;
 use my_plugin::{MyPlugin, MyPluginConfig, PLUGINS};
 use ottla_api::prelude::*;
 use ottla_testkit::config_suite;
+use ottla_testkit::harness::SinkHarness;
 use ottla_testkit::sink_suite::SinkSuite;
 
 fn task(dir: &Path) -> Box<dyn SinkTask> {
@@ -42,4 +43,20 @@ async fn the_sink_keeps_its_contract() {
 fn options_and_plugin_are_described() {
     config_suite::check::<MyPluginConfig>(&Properties::from_iter([("dir", "out")]));
     config_suite::check_plugins(PLUGINS);
+}
+
+/// Offsets of a topic that was made anew mean other records, which must not be taken for the ones that are there.
+#[tokio::test]
+async fn files_of_an_earlier_topic_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let partition = TopicPartition::new("records", 0);
+    let open = async |identity: &str| {
+        let mut sink = SinkHarness::start(task(folder.path())).await.unwrap();
+        sink.set_topic_identity(Some(identity));
+        sink.open(&Positions::from([(partition.clone(), -1)])).await
+    };
+    open("first").await.unwrap();
+    open("first").await.unwrap();
+    let error = open("second").await.unwrap_err();
+    assert!(error.to_string().starts_with("the files are of an earlier topic of this name"), "{error}");
 }
