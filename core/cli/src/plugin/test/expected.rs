@@ -67,9 +67,7 @@ impl Expectation {
 /// A line that names parts, or one that is the value.
 fn parts_of(line: Value) -> BTreeMap<&'static str, Value> {
     match &line {
-        Value::Map(map)
-            if map.get("value").is_some() && map.iter().all(|(name, _)| PARTS.iter().any(|part| *part == name)) =>
-        {
+        Value::Map(map) if map.get("value").is_some() && map.iter().all(|(name, _)| PARTS.contains(&name)) => {
             PARTS.iter().filter_map(|part| Some((*part, map.get(part)?.clone()))).collect()
         }
         _ => BTreeMap::from([("value", line)]),

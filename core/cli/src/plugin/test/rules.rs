@@ -76,7 +76,8 @@ impl Examination<'_> {
 
     async fn source(&self, connector: &dyn SourceConnector, report: &mut Report) {
         let rules = SourceSuite::RULES.iter().chain([&EXPECTED, &kill::RULE]);
-        if self.setup.is_none() && self.needs_options() {
+        // Nothing is reached for that nobody has named.
+        if self.setup.is_none() {
             let why = format!("write {} with options = {{ .. }} over data that has some records", self.section);
             return rules.for_each(|rule| report.leave_out(rule, &why));
         }
@@ -277,7 +278,8 @@ impl Examination<'_> {
         let known = setup.known.iter().map(|(path, key, value)| (place.fill(path), place.fill(key), value.clone()));
         let suite = ConfigProviderSuite::new(known, made);
         for rule in ConfigProviderSuite::RULES {
-            if setup.known.is_empty() && rule.name != "odd_references_never_panic" {
+            let needs_known = rule.name != "odd_references_never_panic" || self.setup.is_none();
+            if setup.known.is_empty() && needs_known {
                 let known = "known = [{ path = \"..\", key = \"..\", value = \"..\" }]";
                 report.leave_out(rule, &format!("write {} with {known}", self.section));
             } else {
@@ -327,11 +329,6 @@ impl Examination<'_> {
     fn setup(&self) -> &Setup {
         static NONE: std::sync::LazyLock<Setup> = std::sync::LazyLock::new(Setup::default);
         self.setup.unwrap_or(&NONE)
-    }
-
-    /// True where nothing goes without options.
-    fn needs_options(&self) -> bool {
-        (self.plugin.definition)().keys.iter().any(|option| option.required)
     }
 
     fn place(&self, name: &str) -> Place {
