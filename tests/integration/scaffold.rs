@@ -129,6 +129,46 @@ fn a_new_transformation_works() {
     a_new_crate_works("transform", "my-transform", true, "out.jsonl", &shortened.each_ref().map(String::as_str));
 }
 
+/// The example of the guide, word for word: its option, and what the option does.
+#[test]
+fn the_ten_lines_of_the_guide_work() {
+    let _turn = one_at_a_time();
+    let krate = fresh_folder("guide").join("my-sink");
+    let new = ottla(["new", "sink", "my-sink", "--sdk", &checkout().display().to_string(), "--no-build"]);
+    new.in_dir(krate.parent().expect("made above")).finish(RUN).exits_with(0);
+    let guide = fs::read_to_string(checkout().join("core/docs/writing-a-connector.md")).unwrap();
+    let mut blocks = guide.split("```rust,ignore\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let (option, meaning) = (blocks.next().expect("an option"), blocks.next().expect("what it does"));
+    let edit = |file: &str, edits: &[(&str, &str)]| {
+        let mut text = fs::read_to_string(krate.join(file)).unwrap();
+        for (before, after) in edits {
+            assert_eq!(text.matches(before).count(), 1, "{before} in {file}: {text}");
+            text = text.replace(before, after);
+        }
+        fs::write(krate.join(file), text).unwrap();
+    };
+    let field = "    pub file_records: usize,\n";
+    edit("src/config.rs", &[(field, &format!("{field}{option}"))]);
+    let import = "use ottla_api::prelude::*;\n";
+    edit(
+        "src/line.rs",
+        &[
+            ("    record.value.write_json(&json::WriteOptions::default(), lines);\n", meaning),
+            ("_config", "config"),
+            (import, &format!("{import}use ottla_api::record::required_field;\n")),
+        ],
+    );
+    cargo(&krate, &["fmt", "--check"]);
+    cargo(&krate, &["build", "--quiet"]);
+    let run =
+        ottla(["run", "example.toml"]).in_dir(&krate).until_caught_up().set("worker.plugin.path", library("my-sink"));
+    run.set("connectors.out.fields", "name, id").finish(RUN).exits_with(0);
+    let expected = ["\"Ada\"", "\"Brahmagupta\"", "\"Cantor\"", "null", "\"Emmy\""];
+    let expected: Vec<String> =
+        (1..).zip(expected).map(|(id, name)| format!("{{\"name\":{name},\"id\":{id}}}")).collect();
+    assert_eq!(lines(&krate.join("target/ottla-dev/out")), expected);
+}
+
 /// A crate of one's own in the middle of a workspace of one's own: neither is in the other's way.
 #[test]
 fn a_new_crate_works_inside_another_workspace() {

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use ottla_api::error::ResultExt as _;
 use ottla_api::{Error, ErrorKind, Result};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, kill_process};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use changes::Changes;
 
@@ -52,8 +52,32 @@ enum Event {
     Changed,
     /// The worker has ended by itself.
     Ended(ExitStatus),
-    /// Ctrl-C, or SIGTERM.
+    /// Somebody wants it all to end.
     Stop,
+}
+
+/// What ends a session: Ctrl-C, SIGTERM, and the end of the terminal, which would leave the worker behind otherwise.
+struct Stops {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Stops {
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).or_error(ErrorKind::Fatal, "listen for signals");
+        let (interrupt, terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hangup: listen(SignalKind::hangup())? })
+    }
+
+    /// Waits for one.
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
 }
 
 /// Builds and runs until it is stopped.
@@ -76,10 +100,9 @@ pub(crate) async fn run(args: DevArgs) -> Result<()> {
     outcome
 }
 
-/// Builds and runs, again at every change, until a signal comes. The worker that runs at the end is left to the caller.
+/// Builds and runs, again at every change, until it is stopped. The worker that runs at the end is left to the caller.
 async fn session(args: &DevArgs, worker: &mut Option<Child>) -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).or_error(ErrorKind::Fatal, "listen for signals")?;
-    let mut terminate = signal(SignalKind::terminate()).or_error(ErrorKind::Fatal, "listen for signals")?;
+    let mut stops = Stops::listen()?;
     let mut changes = Changes::of([Path::new("Cargo.toml"), Path::new("build.rs"), Path::new("src"), &args.config]);
     for number in 1.. {
         // A change from here on is one that this build may have missed.
@@ -87,8 +110,7 @@ async fn session(args: &DevArgs, worker: &mut Option<Child>) -> Result<()> {
         let begun = Instant::now();
         let built = tokio::select! {
             built = build::build(args.release) => built?,
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
+            () = stops.any() => break,
         };
         match built {
             Some(library) => {
@@ -103,8 +125,7 @@ async fn session(args: &DevArgs, worker: &mut Option<Child>) -> Result<()> {
             let event = tokio::select! {
                 () = changes.wait() => Event::Changed,
                 status = ended(worker) => Event::Ended(status?),
-                _ = interrupt.recv() => Event::Stop,
-                _ = terminate.recv() => Event::Stop,
+                () = stops.any() => Event::Stop,
             };
             match event {
                 Event::Changed => break,
@@ -157,7 +178,7 @@ async fn stop(worker: Option<Child>) {
     let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     if let Some(pid) = pid {
         // It may have ended by itself just now.
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process(pid, rustix::process::Signal::TERM);
     }
     if tokio::time::timeout(STOP_DEADLINE, child.wait()).await.is_err() {
         say("the worker does not end by itself; ending it at once");
