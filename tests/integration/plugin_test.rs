@@ -1,10 +1,11 @@
 //! `ottla plugin test`: the conformance suites over plugins by name, and what they say where a promise is broken.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use ottla_tests::worker::{Finished, Ottla};
-use ottla_tests::{config, temp_dir};
+use ottla_tests::{config, services, temp_dir};
 
 const RUN: Duration = Duration::from_secs(240);
 
@@ -102,4 +103,37 @@ fn what_cannot_be_tested_is_said_at_once() {
     let said = test(folder.path(), &["file-sink"]).exits_with(2).stderr;
     assert!(said.contains("file-sink.expect: a sink has no use for this\n"), "{said}");
     assert!(said.contains("[file-sinc]: no plugin is called 'file-sinc'; did you mean 'file-sink'?\n"), "{said}");
+}
+
+/// `examples/first-sink` writes at least once, and says so. Held to more than that, it is found out: the library is tested as a
+/// built-in plugin is, and what a kill leaves behind is compared whole.
+#[test]
+fn a_library_that_promises_more_than_it_keeps_is_found_by_a_kill() {
+    let debug = services::binary().parent().expect("a file lies in a folder").to_owned();
+    // Where the other tests build libraries.
+    let target = debug.parent().expect("so does a folder").join("scaffold");
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository");
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--quiet", "-p", "first-sink"]).current_dir(repository).env("CARGO_TARGET_DIR", &target);
+    let built = cargo.output().expect("cargo starts");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let library = target.join("debug/libfirst_sink.so").display().to_string();
+
+    let folder = temp_dir();
+    let setup = |guarantee: &str| {
+        let options =
+            "options = { file = \"{dir}/out.jsonl\" }\nread.files = \"{dir}/out.jsonl\"\nkill.records = 60000";
+        let text = format!("[first-sink]\n{options}\nguarantee = \"{guarantee}\"\n");
+        config::write(folder.path(), "setup.toml", text);
+    };
+    let args = [library.as_str(), "--config", "setup.toml", "--rule", "kill", "--kills", "10"];
+    setup("at-least-once");
+    let kept = test(folder.path(), &args).exits_with(0).stdout;
+    assert!(kept.contains("  kill: ") && kept.contains(" SIGKILL"), "{kept}");
+    setup("exactly-once");
+    let broken = test(folder.path(), &args).exits_with(1).stdout;
+    let words = " is in the destination twice, ";
+    assert!(broken.lines().any(|line| line.contains(words) && line.contains(" SIGKILLs, ")), "{broken}");
+    // In the same process too: a task whose thread ends.
+    assert!(broken.contains("offset 0 is there again, where "), "{broken}");
 }
