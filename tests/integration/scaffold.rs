@@ -196,6 +196,7 @@ fn what_can_not_be_made_is_refused_before_anything_is_written() {
     refused(&["sink", "x", "--sdk", "."], "--sdk: . has no core/api: it is no checkout of Ottla");
     refused(&["sink"], "it needs a name: ottla new sink my-sink");
     refused(&["sdk"], "`ottla new sdk` renews the SDK of a crate that `ottla new` has made");
+    refused(&["sdk", "my-sink"], "ottla new sdk: takes nothing but --path");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     fs::create_dir(folder.path().join("there")).unwrap();
     refused(&["sink", "there"], "there is there already: give another name, or another folder with --path");
@@ -298,7 +299,7 @@ fn the_first_source_counts() {
     let run = |last: i64| {
         let run = Ottla::run([&file]).in_dir(folder.path()).until_caught_up().set("worker.plugin.path", &library);
         run.set("connectors.count.interval.ms", 1).set("connectors.count.last", last).finish(RUN).exits_with(0);
-        lines(&folder.path().join("numbers.txt"))
+        lines(&folder.path().join("ottla-first-source.txt"))
     };
     let numbers = |last: i64| (1..=last).map(|number| number.to_string()).collect::<Vec<_>>();
     assert_eq!(run(10), numbers(10));
@@ -314,7 +315,7 @@ fn the_first_sink_writes() {
     let input = checkout().join("examples/first-sink/lines.txt");
     let run = Ottla::run([&file]).in_dir(folder.path()).until_caught_up().set("worker.plugin.path", &library);
     run.set("connectors.in.file", input.display()).finish(RUN).exits_with(0);
-    assert_eq!(lines(&folder.path().join("lines.jsonl")), [r#""one""#, r#""two""#, r#""three""#]);
+    assert_eq!(lines(&folder.path().join("ottla-first-sink.jsonl")), [r#""one""#, r#""two""#, r#""three""#]);
 }
 
 #[test]
@@ -326,7 +327,7 @@ fn the_first_transformation_changes_records() {
     let run = Ottla::run([&file]).in_dir(folder.path()).until_caught_up().set("worker.plugin.path", &library);
     run.set("connectors.in.file", input.display()).finish(RUN).exits_with(0);
     let expected = [r#"{"name":"ADA","year":1843}"#, r#"{"name":"GRACE","year":1952}"#];
-    assert_eq!(lines(&folder.path().join("names.txt")), expected);
+    assert_eq!(lines(&folder.path().join("ottla-first-transform.txt")), expected);
     // And as the first lines of the example say.
     let tried = Ottla::new(["transform", "try"]).arg(file.display().to_string()).arg("--topic").arg("names");
     let tried = tried.arg("--file").arg(input.display().to_string()).set("worker.plugin.path", &library);

@@ -143,6 +143,11 @@ fn checkout(path: &Path) -> Result<PathBuf> {
 
 /// Replaces the SDK of the crate in a folder.
 fn renew_sdk(args: &NewArgs) -> Result<()> {
+    if args.name.is_some() || args.sdk.is_some() {
+        return Err(Error::config(
+            "ottla new sdk: takes nothing but --path, the folder of a crate; by default the current one",
+        ));
+    }
     let folder = args.path.clone().unwrap_or_else(|| ".".into());
     let old = folder.join(sdk::FOLDER);
     if !old.is_dir() {
