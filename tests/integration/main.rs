@@ -14,6 +14,7 @@ mod databases;
 mod dead_letters;
 mod delta_readers;
 mod gateway;
+mod hostile_plugins;
 mod kafka_connect_files;
 mod metrics;
 mod plugin_test;

@@ -16,6 +16,7 @@ mod transform;
 mod validate;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 use ottla_api::ErrorKind;
@@ -32,12 +33,28 @@ const EXIT_CONFIG: u8 = 2;
 /// Something could not be reached, or refused the credentials.
 const EXIT_UNREACHABLE: u8 = 3;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long the end of the process waits for threads that still do something. Most write the last bytes of a file; those that
+/// a plugin holds never end.
+const THREADS_END_WITHIN: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("ottla: start the runtime: {error}");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    let code = runtime.block_on(run_command());
+    runtime.shutdown_timeout(THREADS_END_WITHIN);
+    ottla_runtime::plugins::loaded::end_process(code)
+}
+
+async fn run_command() -> u8 {
     let args = Args::parse();
     let logging = logging::start(args.log_format, args.command.log_level());
     let registry = registry();
-    let code = match args.command {
+    match args.command {
         Command::Run(run) => run::run(run, &registry, &logging).await,
         Command::Validate(validate) => validate::run(validate, &registry),
         Command::Plugins(plugins) => plugin::run(plugins, &registry).await,
@@ -48,8 +65,7 @@ async fn main() -> ExitCode {
         #[cfg(feature = "query")]
         Command::Query(query) => exit_code(query::run(query, &logging).await),
         Command::Demo(demo) => exit_code(demo::run(demo).await),
-    };
-    ExitCode::from(code)
+    }
 }
 
 /// Every plugin that is built in. Only this place knows them all.

@@ -66,6 +66,10 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
     let configuration = match ottla_runtime::config::load(&args.files, &overrides, registry) {
         Ok(configuration) => configuration,
         Err(diagnostics) => {
+            // A plugin may be unknown because its library was left out.
+            for warning in &diagnostics.warnings {
+                eprintln!("warning: {warning}");
+            }
             eprint!("{diagnostics}");
             return EXIT_CONFIG;
         }

@@ -45,6 +45,9 @@ const AHEAD_BYTES_MAX: usize = 16 << 20;
 /// The least that each of them may, however many there are.
 const AHEAD_BYTES_MIN: usize = 512 << 10;
 
+/// How long abandoned tasks have to let go of what they hold.
+const ABANDONED_END_WITHIN: Duration = Duration::from_secs(1);
+
 /// When a run ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
@@ -290,7 +293,11 @@ impl Worker {
             timeout_ms = timeout.as_millis() as u64,
             "task.shutdown.graceful.timeout.ms has passed; what is left is abandoned and will be delivered again"
         );
-        self.supervisors.shutdown().await;
+        // A task ends where it waits next. One whose plugin holds its thread never gets there.
+        if tokio::time::timeout(ABANDONED_END_WITHIN, self.supervisors.shutdown()).await.is_err() {
+            warn!("tasks that were abandoned go on: what holds them does not come back");
+            self.supervisors.detach_all();
+        }
         false
     }
 
@@ -300,15 +307,20 @@ impl Worker {
         let config = Arc::new(config);
         // The number of tasks is the connector's choice; the tasks themselves are made by the supervisors, again and again.
         let properties = self.shared.providers.resolve(&config.properties)?;
-        let count = make().tasks(&properties, config.tasks_max)?.len();
-        let exactly_once = self.exactly_once(&config, &properties, &*broker, count)?;
-        for number in 0..count {
+        let count = match make().tasks(&properties, config.tasks_max) {
+            Ok(tasks) => Some(tasks.len()),
+            // The fault of a plugin, which must not keep the other connectors from starting: one task fails with it.
+            Err(error) if error.kind() == ErrorKind::Fatal => None,
+            Err(error) => return Err(error),
+        };
+        let exactly_once = self.exactly_once(&config, &properties, &*broker, count.unwrap_or(1))?;
+        for number in 0..count.unwrap_or(1) {
             let task_status = status.add_task();
             let (shared, config, broker) = (Arc::clone(&self.shared), Arc::clone(&config), Arc::clone(&broker));
             let status = Arc::clone(&status);
             let exactly_once = exactly_once.clone();
             let one = OneTask { shared: Arc::clone(&shared), config, broker, exactly_once, status, task_status };
-            self.supervise(one, move |one| async move { one.run_source(number).await });
+            self.supervise(one, move |one| async move { one.run_source(number, count).await });
         }
         Ok(())
     }
@@ -471,12 +483,19 @@ struct ExactlyOnceSource {
 }
 
 impl OneTask {
-    async fn run_source(self, number: usize) -> Result<TaskEnd> {
+    /// Runs the task of this number. `count` is how many there were at the start, where the connector could say so.
+    async fn run_source(self, number: usize, count: Option<usize>) -> Result<TaskEnd> {
         let (shared, config) = (&self.shared, &self.config);
         let Constructor::Source(make) = config.plugin.constructor else { unreachable!("started as a source") };
         let mut tasks = make().tasks(&shared.providers.resolve(&config.properties)?, config.tasks_max)?;
         if number >= tasks.len() {
             return Err(Error::fatal("the connector divides its work differently now"));
+        }
+        if count.is_none() && tasks.len() > 1 {
+            return Err(Error::fatal(format!(
+                "the connector could not divide its work at the start, and has {} tasks now: start the worker again",
+                tasks.len()
+            )));
         }
         let client_id = format!("connector-producer-{}-{number}", config.name);
         let settings = shared.providers.resolve(&config.client)?;
@@ -521,7 +540,7 @@ impl OneTask {
         let errors = ErrorHandler::new(self.id(), config.errors.clone(), Arc::clone(&self.status), dead_letters);
         let settings = shared.providers.resolve(&config.client)?;
         // A killed worker's successor on the same state folder takes its place without waiting for a session timeout. The
-        // price: a worker that stops for good leaves its partitions alone for that long. An empty name turns it off.
+        // price: one that is killed for good leaves its partitions alone for that long. An empty name turns it off.
         let instance_id = match settings.get("group.instance.id") {
             None => Some(format!("ottla-{}-{}", shared.store.worker_id(), self.id())),
             Some("") => None,

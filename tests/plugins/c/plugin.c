@@ -6,11 +6,13 @@
  *   c-never   never completes `put`
  *   c-blocks  its `start` function does not return from `put`
  *   c-late    completes `put` when the worker has given it up: after its cancel, at the release of the task
- *   c-liar    answers `put` with a status that does not exist, and `flush` with a body that is cut off
+ *   c-liar    answers `put` with a status that does not exist
+ *   c-cut     answers `flush` with a body that is cut off
  *
  *     cc -shared -fPIC -DTARGET='"x86_64-unknown-linux-gnu"' -I core/plugin-abi -o libc_plugins.so plugin.c
  *
- * ABI_MAJOR, ABI_MINOR, UNWINDS and SIZE_MORE change what the note says.
+ * Each of these, defined, makes a library that a worker does not take: HANGS_AT_LOADING, HANGS_IN_INIT, HANGS_AT_THE_TEST,
+ * FAILS_THE_TEST, HANGS_AT_THE_END (that one is taken, and must not keep the worker from ending).
  */
 #include <pthread.h>
 #include <stdarg.h>
@@ -22,25 +24,10 @@
 
 #include "ottla_plugin.h"
 
-#ifndef ABI_MAJOR
-#define ABI_MAJOR OTTLA_ABI_MAJOR
-#endif
-#ifndef ABI_MINOR
-#define ABI_MINOR OTTLA_ABI_MINOR
-#endif
-#ifndef UNWINDS
-#define UNWINDS 1
-#endif
-#ifndef SIZE_MORE
-#define SIZE_MORE 0
-#endif
-#ifndef MAGIC
-#define MAGIC OTTLA_MAGIC
-#endif
+enum behaviour { SINK, TWICE, NEVER, BLOCKS, LATE, LIAR, CUT, BEHAVIOURS };
 
-enum behaviour { SINK, TWICE, NEVER, BLOCKS, LATE, LIAR, BEHAVIOURS };
-
-static const char *const NAMES[BEHAVIOURS] = {"c-sink", "c-twice", "c-never", "c-blocks", "c-late", "c-liar"};
+static const char *const NAMES[BEHAVIOURS] = {"c-sink", "c-twice", "c-never", "c-blocks", "c-late",
+                                                "c-liar", "c-cut"};
 
 #define VERSION "7"
 #define DOC "Appends the values of records to a file."
@@ -76,17 +63,18 @@ struct note {
     ENTRY("c-blocks") blocks;
     ENTRY("c-late") late;
     ENTRY("c-liar") liar;
+    ENTRY("c-cut") cut;
 };
 #pragma pack(pop)
 
 __attribute__((used, section(OTTLA_SECTION))) static const struct note NOTE = {
-    MAGIC,
+    OTTLA_MAGIC,
     sizeof(struct note),
-    ABI_MAJOR,
-    ABI_MINOR,
-    {sizeof(struct ottla_descriptor), sizeof(struct ottla_message) + SIZE_MORE, sizeof(struct ottla_record),
+    OTTLA_ABI_MAJOR,
+    OTTLA_ABI_MINOR,
+    {sizeof(struct ottla_descriptor), sizeof(struct ottla_message), sizeof(struct ottla_record),
      sizeof(struct ottla_host)},
-    UNWINDS,
+    1, /* nothing here could panic */
     TEXT_OF(TARGET),
     TEXT_OF(__VERSION__),
     TEXT_OF("none"),
@@ -99,10 +87,23 @@ __attribute__((used, section(OTTLA_SECTION))) static const struct note NOTE = {
     ENTRY_OF("c-blocks"),
     ENTRY_OF("c-late"),
     ENTRY_OF("c-liar"),
+    ENTRY_OF("c-cut"),
 };
 #pragma GCC diagnostic pop
 
 static const struct ottla_host *host;
+
+static void hang(void) {
+    for (;;)
+        pause();
+}
+
+#ifdef HANGS_AT_LOADING
+__attribute__((constructor)) static void at_loading(void) { hang(); }
+#endif
+#ifdef HANGS_AT_THE_END
+__attribute__((destructor)) static void at_the_end(void) { hang(); }
+#endif
 
 /* Reading what lies flat: each step moves on. What goes beyond the end is nothing. */
 struct reader {
@@ -214,6 +215,9 @@ static int32_t fail(struct ottla_message *reply, uint8_t kind, const char *words
 static int32_t init(const struct ottla_host *given, const struct ottla_init_options *options, struct ottla_message *reply) {
     (void)options;
     *reply = EMPTY;
+#ifdef HANGS_IN_INIT
+    hang();
+#endif
     host = given;
     return OTTLA_OK;
 }
@@ -245,9 +249,15 @@ static int32_t call_library(uint32_t method, struct reader from, struct writer *
     switch (method) {
     case OTTLA_ECHO:
         /* An optional record comes, a record goes back: the same bytes without the first. */
+#ifdef HANGS_AT_THE_TEST
+        hang();
+#endif
         if (number(&from, 1) == 0)
             return fail(reply, 3, "nothing to echo");
         put_bytes(body, from.at, from.left);
+#ifdef FAILS_THE_TEST
+        body->len -= 1;
+#endif
         return OTTLA_OK;
     case OTTLA_PLUGINS:
         list_plugins(body);
@@ -378,8 +388,8 @@ static void start(uint64_t object, uint32_t method, const struct ottla_message *
             atomic_store(&task->unanswered, ticket);
             return;
         case BLOCKS:
-            for (;;)
-                pause();
+            hang();
+            return;
         case LIAR:
             ended = 4711;
             break;
@@ -390,7 +400,7 @@ static void start(uint64_t object, uint32_t method, const struct ottla_message *
         put_number(&body, 0, 4); /* goes on where the group has committed */
     } else if (method == OTTLA_FLUSH) {
         durable_positions(task, &body);
-        if (task->behaviour == LIAR)
+        if (task->behaviour == CUT)
             body.len = 3;
     } else if (method == OTTLA_CLOSE) {
         /* All of them, in these sinks' tests. */
@@ -428,8 +438,8 @@ static void release(uint64_t object) {
 
 __attribute__((visibility("default"))) const struct ottla_descriptor OTTLA_PLUGIN_LIBRARY = {
     .size = sizeof(struct ottla_descriptor),
-    .abi_major = ABI_MAJOR,
-    .abi_minor = ABI_MINOR,
+    .abi_major = OTTLA_ABI_MAJOR,
+    .abi_minor = OTTLA_ABI_MINOR,
     .flags = 0, /* `start` does the work itself */
     .note = {(const uint8_t *)&NOTE, sizeof NOTE},
     .init = init,

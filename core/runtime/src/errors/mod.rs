@@ -57,6 +57,11 @@ impl Failure {
     pub fn new(stage: Stage, class: impl Into<String>, error: Error) -> Self {
         Self { stage, class: class.into(), error }
     }
+
+    /// True where the task fails in any case, whatever `errors.tolerance` says: it is not the record's fault.
+    pub fn fails_the_task(&self) -> bool {
+        self.error.is_retriable() || self.error.kind() == ErrorKind::Fatal
+    }
 }
 
 /// Decides what follows from a record's failure, for one task.
@@ -81,7 +86,7 @@ impl ErrorHandler {
 
     /// A sink's record failed. It is reported in any case; an error returned fails the task.
     pub fn sink_record(&self, origin: &TopicPartition, raw: &RawRecord, failure: Failure) -> Result<()> {
-        if failure.error.is_retriable() || failure.error.kind() == ErrorKind::Fatal {
+        if failure.fails_the_task() {
             return Err(failure.error);
         }
         self.log(&failure, Some((origin, raw.offset)));

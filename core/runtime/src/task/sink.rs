@@ -308,8 +308,17 @@ impl WorkerSinkTask {
                 let of = partition.clone();
                 let transformed = away.run(move || {
                     let mut chain = chain.lock();
-                    let take = |raw| (path.take(&conversion, &mut chain, &of, &raw), raw);
-                    records.into_iter().map(take).collect::<Vec<_>>()
+                    let mut taken = Vec::with_capacity(records.len());
+                    for raw in records {
+                        let transformed = path.take(&conversion, &mut chain, &of, &raw);
+                        let fails = transformed.as_ref().is_err_and(Failure::fails_the_task);
+                        taken.push((transformed, raw));
+                        // What comes behind the one that fails the task is not tried for nothing.
+                        if fails {
+                            break;
+                        }
+                    }
+                    taken
                 });
                 transformed
                     .await?
@@ -365,7 +374,7 @@ impl WorkerSinkTask {
     /// How converters and chain are called, where something of them may hang.
     fn away(&self, chain: &TransformationChain) -> Option<Away> {
         let what: Vec<String> = self.conversion.blocking().into_iter().chain(chain.blocking()).collect();
-        (!what.is_empty()).then(|| Away { limit: self.call_timeout, what: what.join(", ") })
+        (!what.is_empty()).then(|| Away::new(self.call_timeout, &self.connector, &what.join(", ")))
     }
 
     /// Makes durable what was sent to the dead letter queue, however long that takes. False where a stop came first.

@@ -90,7 +90,7 @@ impl WorkerSourceTask {
         };
         let errors = Arc::new(self.errors);
         let what: Vec<String> = self.chain.blocking().into_iter().chain(self.conversion.blocking()).collect();
-        let away = (!what.is_empty()).then(|| Away { limit: self.call_timeout, what: what.join(", ") });
+        let away = (!what.is_empty()).then(|| Away::new(self.call_timeout, &self.connector, &what.join(", ")));
         let path = Path {
             chain: self.chain,
             conversion: self.conversion,

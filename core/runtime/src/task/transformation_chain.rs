@@ -33,6 +33,8 @@ pub enum Step<'a> {
 
 struct ChainStage {
     name: String,
+    /// What of it may hang, with the names of the plugins.
+    blocking: Option<String>,
     transformation: Box<dyn Transformation>,
     guards: Vec<(Box<dyn Predicate>, bool)>,
 }
@@ -51,8 +53,7 @@ impl TransformationChain {
 
     /// What may hang, in a few words; nothing where nothing may.
     pub fn blocking(&self) -> Option<String> {
-        let blocking = self.stages.iter().filter(|stage| stage.is_blocking());
-        let names: Vec<_> = blocking.map(|stage| format!("transformation '{}'", stage.name)).collect();
+        let names: Vec<&str> = self.stages.iter().filter_map(|stage| stage.blocking.as_deref()).collect();
         (!names.is_empty()).then(|| names.join(", "))
     }
 
@@ -102,16 +103,18 @@ impl ChainStage {
         let plugin = &stage.transformation.plugin;
         let Constructor::Transformation(make) = plugin.constructor else { return Err(wrong(plugin.name)) };
         let transformation = make(&providers.resolve(&stage.transformation.properties)?)?;
-        let guards = stage.guards.iter().map(|guard| {
+        let mut blocking: Vec<&str> = transformation.is_blocking().then_some(plugin.name).into_iter().collect();
+        let mut guards = Vec::with_capacity(stage.guards.len());
+        for guard in &stage.guards {
             let plugin = &guard.predicate.plugin;
             let Constructor::Predicate(make) = plugin.constructor else { return Err(wrong(plugin.name)) };
-            Ok((make(&providers.resolve(&guard.predicate.properties)?)?, guard.negate))
-        });
-        Ok(Self { name: stage.name.clone(), transformation, guards: guards.collect::<Result<_>>()? })
-    }
-
-    fn is_blocking(&self) -> bool {
-        self.transformation.is_blocking() || self.guards.iter().any(|(predicate, _)| predicate.is_blocking())
+            let predicate = make(&providers.resolve(&guard.predicate.properties)?)?;
+            blocking.extend(predicate.is_blocking().then_some(plugin.name));
+            guards.push((predicate, guard.negate));
+        }
+        let blocking =
+            (!blocking.is_empty()).then(|| format!("transformation '{}' ({})", stage.name, blocking.join(", ")));
+        Ok(Self { name: stage.name.clone(), blocking, transformation, guards })
     }
 
     #[cold]
@@ -169,7 +172,12 @@ mod tests {
         };
         let guards = guards.iter().map(guard).collect();
         TransformationChain {
-            stages: vec![ChainStage { name: "decode".to_owned(), transformation: Box::new(Decode), guards }],
+            stages: vec![ChainStage {
+                name: "decode".to_owned(),
+                blocking: None,
+                transformation: Box::new(Decode),
+                guards,
+            }],
         }
     }
 

@@ -42,11 +42,12 @@ pub(crate) unsafe fn text<'a>(slice: Slice) -> &'a str {
 
 /// Takes over what this library logs, and the words of its panics: it has a `std` and a `tracing` of its own, of which the worker's know
 /// nothing.
-pub(crate) fn install(host: &'static Host, level: u32) {
+pub(crate) fn install(host: &'static Host, level: u32, library: String) {
     let _ = tracing::subscriber::set_global_default(ToHost { host, level });
-    std::panic::set_hook(Box::new(|panic| {
+    std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map_or_else(String::new, |place| format!("{}:{}", place.file(), place.line()));
-        tracing::error!(target: "panic", at = %place, "{}", panic.payload_as_str().unwrap_or("a panic without a message"));
+        let words = panic.payload_as_str().unwrap_or("a panic without a message");
+        tracing::error!(target: "panic", library, at = %place, "{words}");
     }));
 }
 

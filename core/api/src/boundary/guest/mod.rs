@@ -70,7 +70,7 @@ pub unsafe fn init(
         let name = unsafe { log::text(options.name) }.to_owned();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads.max(1) as usize)
-            .thread_name(name)
+            .thread_name(name.as_str())
             .enable_all()
             .build()
             .map_err(|error| Error::fatal("start the library's own runtime").caused_by(error))?;
@@ -78,7 +78,7 @@ pub unsafe fn init(
         if LIBRARY.set(Library { host, plugins, definitions, runtime }).is_err() {
             return Err(Error::fatal("the library is initialised already"));
         }
-        log::install(host, options.log_level);
+        log::install(host, options.log_level, name);
         Ok(Message::EMPTY)
     })
 }
@@ -219,6 +219,11 @@ fn plain(item: &impl Flat) -> Message {
 macro_rules! export_plugins {
     () => {
         ::core::compile_error!("export_plugins! needs the plugins of the library: export_plugins!(PLUGINS)");
+    };
+    ($(&)? vec! $($rest:tt)*) => {
+        ::core::compile_error!(
+            "export_plugins! needs a constant list, which a Vec is not: const PLUGINS: &[Plugin] = &[..]; export_plugins!(PLUGINS)"
+        );
     };
     ($plugins:expr $(,)?) => {
         #[allow(unsafe_code)]

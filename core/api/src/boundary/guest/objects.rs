@@ -107,7 +107,12 @@ pub(crate) unsafe fn release(number: u64) {
     let object = unsafe { Arc::from_raw(pointer) };
     // A task may close what belongs to the runtime: that must find it.
     let _runtime = super::library().runtime.enter();
-    drop(object);
+    let task = match &*object {
+        Object::SourceTask(task) => task.name(),
+        Object::SinkTask(task) => task.name(),
+        _ => None,
+    };
+    super::log::on_behalf_of(&task, || drop(object));
 }
 
 impl Object {

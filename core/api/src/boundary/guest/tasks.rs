@@ -125,8 +125,12 @@ impl<T: ?Sized> TaskState<T> {
 }
 
 /// The task's name in the log, from its start on.
-fn task_name((_, connector, number, _): &StartParts) -> Arc<str> {
-    format!("{connector}-{number}").into()
+fn learn_name(name: &OnceLock<Arc<str>>, method: u32, request: &Received) {
+    if method == method::START
+        && let Ok((_, connector, number, _)) = request.read::<StartParts>()
+    {
+        let _ = name.set(format!("{connector}-{number}").into());
+    }
 }
 
 /// A source task by number.
@@ -140,10 +144,16 @@ impl SourceTaskObject {
         Self { state: TaskState::new(task), name: OnceLock::new() }
     }
 
+    /// Its name in the log, once it was started.
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        self.name.get().cloned()
+    }
+
     /// `object` is this one.
     pub(crate) fn start(&self, object: &Arc<Object>, method: u32, request: Received, ticket: Ticket) {
         let object = Arc::clone(object);
-        run(ticket, self.name.get().cloned(), async move {
+        learn_name(&self.name, method, &request);
+        run(ticket, self.name(), async move {
             match &*object {
                 Object::SourceTask(this) => this.call(method, request).await,
                 _ => Ok(None),
@@ -156,9 +166,7 @@ impl SourceTaskObject {
         let state = &mut *state;
         Ok(Some(match method {
             method::START => {
-                let parts: StartParts = request.read()?;
-                let _ = self.name.set(task_name(&parts));
-                let (context, connector, number, state_dir) = parts;
+                let (context, connector, number, state_dir): StartParts = request.read()?;
                 let host = Arc::new(Context(context));
                 let context = SourceTaskContext::new(connector, number as usize, state_dir, host);
                 plain(&state.task.start(&context).await?)
@@ -189,10 +197,16 @@ impl SinkTaskObject {
         Self { state: TaskState::new(task), name: OnceLock::new() }
     }
 
+    /// Its name in the log, once it was started.
+    pub(crate) fn name(&self) -> Option<Arc<str>> {
+        self.name.get().cloned()
+    }
+
     /// `object` is this one.
     pub(crate) fn start(&self, object: &Arc<Object>, method: u32, request: Received, ticket: Ticket) {
         let object = Arc::clone(object);
-        run(ticket, self.name.get().cloned(), async move {
+        learn_name(&self.name, method, &request);
+        run(ticket, self.name(), async move {
             match &*object {
                 Object::SinkTask(this) => this.call(method, request).await,
                 _ => Ok(None),
@@ -206,9 +220,7 @@ impl SinkTaskObject {
         let task = &mut state.task;
         Ok(Some(match method {
             method::START => {
-                let parts: StartParts = request.read()?;
-                let _ = self.name.set(task_name(&parts));
-                let (context, connector, number, state_dir) = parts;
+                let (context, connector, number, state_dir): StartParts = request.read()?;
                 let host = Arc::new(Context(context));
                 let context = SinkTaskContext::new(connector, number as usize, state_dir, host);
                 plain(&task.start(&context).await?)

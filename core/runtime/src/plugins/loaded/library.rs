@@ -1,8 +1,12 @@
 //! One open library: asking it something, and waiting for that without being held up.
 
+use std::ffi::c_int;
 use std::fmt;
+use std::io::Write as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -19,7 +23,7 @@ use super::check::Examined;
 use super::{Limits, host};
 
 /// So many hanging calls, and a library is asked nothing more: each holds a thread for ever.
-const HANGING_MAX: usize = 16;
+const HANGING_MAX: isize = 16;
 
 /// A library, for ever.
 pub(super) struct Library {
@@ -27,7 +31,10 @@ pub(super) struct Library {
     pub(super) name: String,
     pub(super) call_timeout: Duration,
     descriptor: &'static Descriptor,
-    hanging: AtomicUsize,
+    /// Calls that were given up and have not come back. Below zero for a moment, where one comes back before it is counted.
+    hanging: AtomicIsize,
+    /// Answers that nobody had asked for.
+    pub(super) thrown_away: AtomicU64,
 }
 
 impl Library {
@@ -37,9 +44,8 @@ impl Library {
         let path_to_open = path.canonicalize().map_err(|error| refused(format!("can't be read: {error}")))?;
         let (wanted, timeout) = (path_to_open.clone(), limits.call_timeout);
         // Code of the library's may run in here already: what its own C++ or constructors do at loading.
-        let descriptor = within(timeout, "ottla-load", move || open(&wanted)).ok_or_else(|| {
-            refused(format!("loading it has not ended after {timeout:?}; it hangs in its own start-up code"))
-        })??;
+        let opened = within(timeout, "ottla-load", move || open(&wanted), || ());
+        let descriptor = opened.unwrap_or_else(|| end_of_a_hanging_loader(path, timeout))?;
         if (descriptor.abi_major, descriptor.abi_minor) != examined.note.abi {
             return Err(refused(format!(
                 "its descriptor is of plugin ABI {}.{}, its note of {}.{}: it is damaged",
@@ -47,8 +53,13 @@ impl Library {
             )));
         }
         let name = examined.note.name.clone();
-        let library: &'static Self =
-            Box::leak(Box::new(Self { name, call_timeout: timeout, descriptor, hanging: AtomicUsize::new(0) }));
+        let library: &'static Self = Box::leak(Box::new(Self {
+            name,
+            call_timeout: timeout,
+            descriptor,
+            hanging: AtomicIsize::new(0),
+            thrown_away: AtomicU64::new(0),
+        }));
         library.init(limits).and_then(|()| library.self_test()).map_err(|error| {
             Error::config(format!("{}: it does not pass the test at its loading", path.display())).caused_by(error)
         })?;
@@ -169,21 +180,23 @@ impl Library {
         }
     }
 
-    /// Runs a call on a thread of its own, and waits for it within the time that calls have. The thread of a call that hangs is lost.
+    /// Runs a call on a thread of its own, and waits for it within the time that calls have. The thread of a call that hangs is lost,
+    /// until it comes back after all.
     fn guarded<T: Send + 'static>(
         &'static self,
         method: &str,
         call: impl FnOnce(&'static Self) -> T + Send + 'static,
     ) -> Result<T> {
         self.still_answers()?;
-        within(self.call_timeout, &format!("call-{}", self.name), move || call(self)).ok_or_else(|| self.hangs(method))
+        let name = format!("call-{}", self.name);
+        within(self.call_timeout, &name, move || call(self), || self.came_back()).ok_or_else(|| self.hangs(method))
     }
 
     /// An error where too many calls hang.
     pub(super) fn still_answers(&self) -> Result<()> {
         match self.hanging.load(Relaxed) {
             hanging if hanging >= HANGING_MAX => Err(Error::fatal(format!(
-                "{hanging} calls of the library '{}' hang; it is asked nothing more before the worker is started again",
+                "{hanging} calls of the library '{}' hang; it is asked nothing more before one comes back, or the worker is started again",
                 self.name
             ))),
             _ => Ok(()),
@@ -194,6 +207,16 @@ impl Library {
     #[cold]
     pub(super) fn hangs(&self, method: &str) -> Error {
         self.hanging.fetch_add(1, Relaxed);
+        self.too_slow(method)
+    }
+
+    /// A call that was counted as one that hangs has come back.
+    pub(super) fn came_back(&self) {
+        self.hanging.fetch_sub(1, Relaxed);
+    }
+
+    /// The error about a call that was not answered in time.
+    pub(super) fn too_slow(&self, method: &str) -> Error {
         Error::fatal(format!(
             "the library '{}' has not answered {method} for {:?} (plugin.call.timeout.ms): it hangs, or needs longer than that",
             self.name, self.call_timeout
@@ -207,10 +230,44 @@ impl fmt::Debug for Library {
     }
 }
 
+/// Set before the first code of a library runs.
+static CODE_RAN: AtomicBool = AtomicBool::new(false);
+
+/// Ends the process as returning from `main` would, but without what libraries of plugins, if any were opened, have registered for
+/// its end: that is their own code, and may hang or crash.
+pub fn end_process(code: u8) -> ExitCode {
+    if CODE_RAN.load(Relaxed) { end_at_once(code) } else { ExitCode::from(code) }
+}
+
+fn end_at_once(code: u8) -> ! {
+    unsafe extern "C" {
+        safe fn _exit(status: c_int) -> !;
+    }
+    // What is written is all that is left to do; that nobody reads it is no reason to stay.
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
+    _exit(c_int::from(code))
+}
+
+/// While a library is being opened, the C library's loader holds a lock that each thread of the process needs sooner or later: already for
+/// its first thread-local with a destructor, and `exit` needs it too. With one that hangs in there no worker can go on, so it ends while it can
+/// still say why. Libraries are opened before anything else starts, so nothing is lost.
+#[cold]
+fn end_of_a_hanging_loader(path: &Path, timeout: Duration) -> ! {
+    let words = format!(
+        "{}: loading it has not ended after {timeout:?} (plugin.call.timeout.ms): it hangs in its own start-up code, and this process can't go \
+         on with that; repair the library, or take it out of plugin.path\n",
+        path.display()
+    );
+    let _ = std::io::stderr().write_all(words.as_bytes());
+    end_at_once(2)
+}
+
 fn open(path: &Path) -> Result<&'static Descriptor> {
     let refused =
         |error: libloading::Error| Error::config(format!("{}: can't be loaded", path.display())).caused_by(error);
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+    CODE_RAN.store(true, Relaxed);
     // SAFETY: the file says by its note that it is a library of plugins; what it does at loading is its own, as of any plugin.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map_err(refused)?;
     // SAFETY: under this name a library of plugins exports a descriptor; that it is one of this version, the note says.
@@ -221,18 +278,34 @@ fn open(path: &Path) -> Result<&'static Descriptor> {
     Ok(unsafe { &*descriptor.cast::<Descriptor>() })
 }
 
-/// Runs something on a thread of its own; nothing where it has not ended in time. The threads that others need are not held up meanwhile.
-fn within<T: Send + 'static>(limit: Duration, name: &str, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Runs something on a thread of its own; nothing where it has not ended in time: then `late` is called when it does. The threads that
+/// others need are not held up meanwhile.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+    late: impl FnOnce() + Send + 'static,
+) -> Option<T> {
     let (sender, receiver) = channel();
+    // Set by whoever comes first: the thread with its result, or the caller at the end of its patience.
+    let decided = Arc::new(AtomicBool::new(false));
+    let theirs = Arc::clone(&decided);
     let thread = std::thread::Builder::new().name(name.chars().take(15).collect()).spawn(move || {
         // Nobody may wait any more.
         let _ = sender.send(work());
+        if theirs.swap(true, AcqRel) {
+            late();
+        }
     });
     if let Err(error) = thread {
         warn!(%error, "no thread for a call of a plugin");
         return None;
     }
-    let wait = || receiver.recv_timeout(limit).ok();
+    let wait = || match receiver.recv_timeout(limit) {
+        Ok(done) => Some(done),
+        Err(_) if decided.swap(true, AcqRel) => receiver.try_recv().ok(),
+        Err(_) => None,
+    };
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
         _ => wait(),

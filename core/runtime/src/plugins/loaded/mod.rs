@@ -32,6 +32,7 @@ use parking_lot::Mutex;
 
 pub use check::{Digest, Examined, examine, is_not_ours, look};
 use library::Library;
+pub use library::end_process;
 
 /// What a worker grants its libraries.
 #[derive(Debug, Clone)]

@@ -26,6 +26,9 @@ use super::library::{Library, Object, method_name};
 /// A call that takes so long is worth a word.
 const SLOW: Duration = Duration::from_secs(30);
 
+/// How long a call that was cancelled for its slowness has to end.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(1);
+
 /// A task in a library.
 struct Task {
     plugin: PluginOf,
@@ -35,7 +38,7 @@ struct Task {
     pending: Option<Pending>,
     /// What such a call brought after all.
     left_over: Option<Received>,
-    /// Why nothing is asked of it any more.
+    /// Why nothing is asked of it any more: it was given up, and its task has failed with that. Its end is its object's.
     dead: Option<String>,
 }
 
@@ -62,7 +65,7 @@ impl Task {
         self.settle().await?;
         let library = self.library();
         library.still_answers()?;
-        let (ticket, answer) = calls::ticket();
+        let (ticket, answer) = calls::ticket(library, method);
         let pending = self.pending.insert(Pending { method, ticket, answer });
         let object = self.object.number;
         let mut guard = CancelOnDrop { library, object, ticket, armed: true };
@@ -75,11 +78,15 @@ impl Task {
         })
         .await;
         guard.armed = false;
-        self.pending = None;
-        match answer {
-            Ok(answer) => library.check(method_name(method), answer),
-            Err(Silent) => Err(self.give_up(method, ticket)),
+        if let Ok(answer) = answer {
+            self.pending = None;
+            return library.check(method_name(method), answer);
         }
+        // What only waits can be ended. What holds its thread can't be.
+        library.cancel(object, ticket);
+        let ended = wait(&mut pending.answer, Some(library.call_timeout.min(CANCELLED_WITHIN)), || ()).await;
+        self.pending = None;
+        Err(self.give_up(method, ticket, ended.is_ok()))
     }
 
     /// Waits for a call whose future was dropped.
@@ -100,14 +107,15 @@ impl Task {
                 Ok(_) => {}
                 Err(error) => warn!(plugin = self.plugin.name, %error, "a call that nobody waited for any more failed"),
             },
-            Err(Silent) => return Err(self.give_up(method, ticket)),
+            Err(Silent) => return Err(self.give_up(method, ticket, false)),
         }
         Ok(())
     }
 
-    fn give_up(&mut self, method: u32, ticket: u64) -> Error {
-        calls::give_up(ticket);
-        let error = self.library().hangs(method_name(method));
+    /// The task's state is not known any more, so nothing more is asked of it.
+    fn give_up(&mut self, method: u32, ticket: u64, ended: bool) -> Error {
+        let (library, method) = (self.library(), method_name(method));
+        let error = if !ended && calls::give_up(ticket) { library.hangs(method) } else { library.too_slow(method) };
         self.dead = Some(format!("the task is given up: {error}"));
         error
     }
@@ -174,8 +182,11 @@ impl Drop for CancelOnDrop {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        if let Some(pending) = &self.pending {
-            calls::give_up(pending.ticket);
+        // Cancelled already, with the future that waited for it: most come back soon.
+        if let Some(pending) = &self.pending
+            && calls::give_up(pending.ticket)
+        {
+            self.library().hangs(method_name(pending.method));
         }
     }
 }
@@ -220,6 +231,9 @@ impl SourceTask for LoadedSourceTask {
     }
 
     async fn stop(&mut self) -> Result<()> {
+        if self.task.dead.is_some() {
+            return Ok(());
+        }
         self.task.ask(method::STOP, &()).await
     }
 }
@@ -257,6 +271,9 @@ impl SinkTask for LoadedSinkTask {
     }
 
     async fn close(&mut self, partitions: &[TopicPartition], reason: CloseReason) -> Result<()> {
+        if self.task.dead.is_some() {
+            return Ok(());
+        }
         self.task.ask(method::CLOSE, &(partitions.to_vec(), reason)).await
     }
 
@@ -265,6 +282,9 @@ impl SinkTask for LoadedSinkTask {
     }
 
     async fn stop(&mut self) -> Result<()> {
+        if self.task.dead.is_some() {
+            return Ok(());
+        }
         self.task.ask(method::STOP, &()).await
     }
 }
