@@ -46,6 +46,13 @@
 //! }
 //! ```
 //!
+//! # A library that a worker loads
+//!
+//! A crate with `crate-type = ["cdylib", "rlib"]` and this crate's feature `plugin` exports a constant list of plugins
+//! ([`Plugin`](plugin::Plugin) shows one) with one line, `ottla_api::export_plugins!(PLUGINS);`. `ottla new sink NAME` makes
+//! such a crate, with tests. The contract of a sink is at [`SinkTask`](sink::SinkTask), that of a source at
+//! [`SourceTask`](source::SourceTask), that of a transformation at [`Transformation`](transformation::Transformation).
+//!
 //! # Where to read on
 //!
 //! | Module | Holds |
