@@ -332,6 +332,12 @@ fn source(trouble: &str, at: &str) -> Bad {
     Bad::new(&name, format!("connector.class = \"{trouble}-source\"\ntopic = \"of-{at}\"\nat = \"{at}\"\n"))
 }
 
+/// Appends a connector's table.
+fn write_connector(text: &mut String, name: &str, toml: &str, folder: &Path) {
+    let toml = toml.replace("FOLDER", &folder.display().to_string());
+    write!(text, "\n[connectors.{name}]\n{toml}").expect("a string can be written to");
+}
+
 /// Waits until the file holds what the neighbour should have written.
 fn wait_for_neighbour(running: &mut Running, folder: &Path, count: usize) {
     running.wait_until("the neighbour's lines", RUN, |_| {
@@ -351,8 +357,7 @@ fn the_worker_lives(libraries: &[PathBuf], settings: &str, bad: &[Bad]) -> Finis
         + &format!("metrics.listener = \"{listener}\"\ntask.restart.backoff.ms = 600000\n{settings}")
         + &neighbours(folder);
     for Bad { name, toml, .. } in bad {
-        write!(text, "\n[connectors.{name}]\n{}", toml.replace("FOLDER", &folder.display().to_string()))
-            .expect("a string");
+        write_connector(&mut text, name, toml, folder);
     }
     fs::write(folder.join("in.txt"), lines(300)).expect("the folder is writable");
     let file = config::write(folder, "hostile.toml", text);
@@ -531,6 +536,71 @@ fn the_worker_lives_with_what_fails_at_a_record() {
         bad.push(Bad::new(name, converter).fails(words("from_connect", &what)));
     }
     the_worker_lives(&[zoo().0.clone()], "", &bad).exits_with(1);
+}
+
+/// Whoever waits in vain says so within the graceful stop's time, not within the five minutes that a call may take.
+#[test]
+fn a_stop_does_not_wait_for_what_hangs() {
+    let folder = temp_dir();
+    let folder = folder.path();
+    let c = c_library(folder, "c.so", &[]);
+    let mut text = worker(folder, &[zoo().0.clone(), c]).replace("plugin.call.timeout.ms", "# plugin.call.timeout.ms")
+        + "plugin.threads = 8\n\"task.shutdown.graceful.timeout.ms\" = 2000\n"
+        + &neighbours(folder);
+    let mut bad = vec![sink("blocks", "put"), sink("pends", "flush"), sink("blocks", "drop"), source("blocks", "poll")];
+    let apply = "\"transforms.x.type\" = \"blocks-transform\"\n\"transforms.x.at\" = \"apply\"\n";
+    bad.push(chain("apply", apply));
+    let c_blocks = "connector.class = \"c-blocks\"\ntopics = \"lines\"\nfile = \"FOLDER/c-blocks.txt\"\n";
+    bad.push(Bad::new("c-blocks", c_blocks));
+    for Bad { name, toml, .. } in &bad {
+        write_connector(&mut text, name, toml, folder);
+    }
+    fs::write(folder.join("in.txt"), lines(300)).expect("the folder is writable");
+    let mut running = Ottla::run([config::write(folder, "stop.toml", text)]).arg("--log-format").arg("json").start();
+    wait_for_neighbour(&mut running, folder, 300);
+    let stopping = Instant::now();
+    running.signal(Signal::TERM);
+    let finished = running.wait(wait::SOON).exits_with(1).says("task.shutdown.graceful.timeout.ms has passed");
+    println!("{:?}: {}", stopping.elapsed(), finished.report());
+    assert!(stopping.elapsed() < Duration::from_secs(6), "the stop took {:?}", stopping.elapsed());
+}
+
+/// Each start of a task that hangs costs a thread, so there is an end to them.
+#[test]
+fn a_task_that_hangs_at_every_start_is_not_started_for_ever() {
+    let folder = temp_dir();
+    let folder = folder.path();
+    let listener = format!("127.0.0.1:{}", free_port());
+    let mut text = worker(folder, &[zoo().0.clone()]).replace("task.restart.backoff", "# task.restart.backoff");
+    text = text.replace("plugin.call.timeout.ms = 1000", "plugin.call.timeout.ms = 50")
+        + &format!(
+            "task.restart.backoff.ms = 10\ntask.restart.backoff.max.ms = 20\nmetrics.listener = \"{listener}\"\n"
+        )
+        + &neighbours(folder);
+    write_connector(&mut text, "sink", &sink("blocks", "task").toml, folder);
+    let apply = "\"transforms.x.type\" = \"blocks-transform\"\n\"transforms.x.at\" = \"apply\"\n";
+    write_connector(&mut text, "apply", &chain("apply", apply).toml, folder);
+    fs::write(folder.join("in.txt"), lines(300)).expect("the folder is writable");
+    let mut running = Ottla::run([config::write(folder, "again.toml", text)]).start();
+    let given_up = "16 calls of the library 'zoo' hang; it is asked nothing more before one comes back";
+    running.wait_until("the end of the starts", RUN, |_| {
+        let (_, health) = http_get(&listener, "/health")?;
+        if health.matches(given_up).count() == 2 { Ok(()) } else { Err(health) }
+    });
+    wait_for_neighbour(&mut running, folder, 300);
+    running.stop().exits_with(1);
+}
+
+#[test]
+fn a_library_by_another_compiler_and_with_other_versions_passes_the_suites() {
+    let library = zoo().0.display().to_string();
+    let tame = ["zoo-sink", "zoo-source", "zoo-shout", "zoo-has", "zoo-reversed", "zoo-words"];
+    let test = Ottla::new(["plugin", "test", "--plugin-path", &library, "--kills", "3"].iter().chain(&tame).copied());
+    let tested = test.in_dir(repository("tests/plugins/zoo")).finish(RUN).exits_with(0);
+    println!("{}", tested.report());
+    // Faults are for code in the same process. Nothing else is left out.
+    assert_eq!(tested.stdout.matches("left out ").count(), 2, "{}", tested.report());
+    assert!(tested.stdout.contains("6 plugins: "), "{}", tested.report());
 }
 
 /// What is asked before anything runs fails there, in time, as a mistake of the configuration.

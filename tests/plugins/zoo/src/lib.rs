@@ -102,7 +102,7 @@ const TAME: [Plugin; 6] = [
     ),
     plugin(
         "zoo-words",
-        "`${zoo:a:b}` stands for `a-b`.",
+        "`${zoo:a:lion}` stands for `a-lion`, and `zebra` likewise.",
         &ConfigDef::new,
         Constructor::ConfigProvider(&|_| Ok(Box::new(per_record::Words))),
     ),

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use ottla_api::config_provider::ConfigProvider;
+use ottla_api::data::SchemaType;
 use ottla_api::prelude::*;
 
 /// Options of `zoo-shout` and `zoo-has`.
@@ -64,9 +65,10 @@ pub(crate) struct Reversed;
 
 impl Converter for Reversed {
     fn to_connect(&self, _topic: &str, bytes: Option<&Bytes>) -> Result<Payload> {
-        let Some(bytes) = bytes else { return Ok(Payload::null()) };
+        let schema = Schema::optional(SchemaType::String);
+        let Some(bytes) = bytes else { return Ok(Payload::with_schema(schema, Value::Null)) };
         let text = std::str::from_utf8(bytes).map_err(|error| Error::data("not UTF-8").caused_by(error))?;
-        Ok(Payload::schemaless(text.chars().rev().collect::<String>()))
+        Ok(Payload::with_schema(schema, text.chars().rev().collect::<String>()))
     }
 
     fn from_connect(&self, _topic: &str, payload: &Payload) -> Result<Option<Bytes>> {
@@ -83,6 +85,6 @@ pub(crate) struct Words;
 
 impl ConfigProvider for Words {
     fn get(&self, path: &str, key: &str) -> Result<Option<String>> {
-        Ok((key != "nothing").then(|| format!("{path}-{key}")))
+        Ok(["lion", "zebra"].contains(&key).then(|| format!("{path}-{key}")))
     }
 }

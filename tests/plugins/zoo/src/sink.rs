@@ -100,7 +100,7 @@ impl Partition {
             };
             append(self).or_error(ErrorKind::Retriable, "append lines")?;
             self.length += self.lines.len() as u64;
-            self.lines.clear();
+            self.lines = Vec::new();
         }
         self.durable = self.accepted;
         Ok(())

@@ -163,7 +163,10 @@ fn subjects(names: &[String], registry: &Registry) -> Result<Vec<Subject>> {
             subjects.extend(library.plugins.into_iter().map(|plugin| Subject { plugin, library: Some(path.clone()) }));
         } else {
             let plugin = registry.find_any(name).map_err(|error| Error::config(error.to_string()))?;
-            subjects.push(Subject { plugin, library: None });
+            // By its name, and yet of a library: of --plugin-path.
+            let library = registry.library_of(&plugin).map(|library| std::path::absolute(&library.path)).transpose();
+            let library = library.or_error(ErrorKind::Config, format!("find the library of {name}"))?;
+            subjects.push(Subject { plugin, library });
         }
     }
     Ok(subjects)
