@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::flat::{Decoder, Encoder, Flat};
+use super::flat::{Decoder, Encoder, Flat, Kept};
 use crate::config::ConfigKey;
 use crate::error::Result;
 use crate::plugin::PluginKind;
@@ -37,7 +37,7 @@ pub const fn kind_of(number: u8) -> Option<PluginKind> {
 }
 
 /// What the list of plugins says of one: kind and name, other names, version and documentation, options.
-pub type PluginParts = (u8, &'static str, Vec<&'static str>, (&'static str, &'static str), Vec<ConfigKey>);
+pub type PluginParts = (u8, Kept, Vec<Kept>, (Kept, Kept), Vec<ConfigKey>);
 
 /// How a poll ended, in the body of its answer: records follow, offsets, caught up, finished.
 pub const POLL_RECORDS: u8 = 0;

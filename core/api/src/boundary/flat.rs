@@ -27,7 +27,7 @@ use crate::sink::{CloseReason, Delivery, FlushReason};
 /// How deep values and schemas may be nested: all that JSON may be, and some.
 pub const DEPTH_MAX: usize = crate::data::json::DEPTH_MAX + 16;
 
-/// How many names of a library are kept for ever: of counters, of facts in errors.
+/// How many names that come up while running are kept for ever: of counters, of facts in errors.
 const NAMES_MAX: usize = 4096;
 
 /// The kinds of values.
@@ -272,7 +272,22 @@ pub fn from_bytes_with<T: Flat>(mut bytes: &[u8], schemas: &[Arc<Schema>]) -> Re
     if bytes.is_empty() { Ok(item) } else { Err(malformed("more follows than belongs there")) }
 }
 
-/// Keeps a name for ever. There are few different ones: of counters, of facts in errors, of plugins and options.
+/// A text that is kept for ever: what a library says of its plugins and their options, once, when it is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept(pub &'static str);
+
+impl Flat for Kept {
+    fn write(&self, to: &mut Encoder<'_>) {
+        write_bytes(self.0.as_bytes(), to);
+    }
+
+    fn read(from: &mut Decoder<'_, '_>) -> Result<Self> {
+        Ok(Self(Box::leak(from.text()?.into())))
+    }
+}
+
+/// Keeps a name for ever. There are few different ones, of counters and of facts in errors; a plugin that makes up ever new ones sees them
+/// called `other`.
 pub fn intern(name: &str) -> &'static str {
     static NAMES: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -808,9 +823,10 @@ impl Flat for ConfigKey {
         };
         prefix.write(to);
         name.write(to);
-        self.aliases.write(to);
+        let kept = |names: &[&'static str]| names.iter().map(|name| Kept(name)).collect::<Vec<_>>();
+        kept(&self.aliases).write(to);
         self.type_name.write(to);
-        self.choices.write(to);
+        kept(&self.choices).write(to);
         self.default.write(to);
         self.required.write(to);
         let importance = match self.importance {
@@ -826,11 +842,14 @@ impl Flat for ConfigKey {
     fn read(from: &mut Decoder<'_, '_>) -> Result<Self> {
         let prefix = bool::read(from)?;
         let name = Flat::read(from)?;
+        let names = |from: &mut Decoder<'_, '_>| -> Result<Vec<&'static str>> {
+            Ok(Vec::<Kept>::read(from)?.into_iter().map(|kept| kept.0).collect())
+        };
         Ok(Self {
             name: if prefix { KeyName::Prefix(name) } else { KeyName::Exact(name) },
-            aliases: Flat::read(from)?,
+            aliases: names(from)?,
             type_name: Flat::read(from)?,
-            choices: Flat::read(from)?,
+            choices: names(from)?,
             default: Flat::read(from)?,
             required: Flat::read(from)?,
             importance: match u8::read(from)? {

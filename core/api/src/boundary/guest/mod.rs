@@ -14,7 +14,7 @@ use ottla_plugin_abi::{ABI_MAJOR, Host, InitOptions, Message, method, status};
 use tokio::runtime::Runtime;
 
 use super::body::{PluginParts, kind_number};
-use super::flat::{self, Flat, SentSchemas};
+use super::flat::{self, Flat, Kept, SentSchemas};
 use super::message::{self, Received};
 use crate::config::ConfigDef;
 use crate::error::{Error, Result};
@@ -172,8 +172,9 @@ fn call_library(method: u32, request: &Received) -> Result<Option<Message>> {
 }
 
 fn parts((plugin, definition): (&Plugin, &ConfigDef)) -> PluginParts {
-    let kind = kind_number(plugin.kind());
-    (kind, plugin.name, plugin.aliases.to_vec(), (plugin.version, plugin.doc), definition.keys.clone())
+    let aliases = plugin.aliases.iter().map(|alias| Kept(alias)).collect();
+    let about = (Kept(plugin.version), Kept(plugin.doc));
+    (kind_number(plugin.kind()), Kept(plugin.name), aliases, about, definition.keys.clone())
 }
 
 /// Does something for the worker, and puts what comes of it into `reply`; a panic ends here.

@@ -4,7 +4,6 @@ use std::ffi::c_int;
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
 use std::sync::mpsc::channel;
@@ -233,10 +232,13 @@ impl fmt::Debug for Library {
 /// Set before the first code of a library runs.
 static CODE_RAN: AtomicBool = AtomicBool::new(false);
 
-/// Ends the process as returning from `main` would, but without what libraries of plugins, if any were opened, have registered for
+/// Ends the process, as [`std::process::exit`] does, but without what libraries of plugins, if any were opened, have registered for
 /// its end: that is their own code, and may hang or crash.
-pub fn end_process(code: u8) -> ExitCode {
-    if CODE_RAN.load(Relaxed) { end_at_once(code) } else { ExitCode::from(code) }
+pub fn end_process(code: u8) -> ! {
+    if CODE_RAN.load(Relaxed) {
+        end_at_once(code);
+    }
+    std::process::exit(i32::from(code))
 }
 
 fn end_at_once(code: u8) -> ! {

@@ -25,6 +25,7 @@ use std::time::Duration;
 use ottla_api::boundary::abi::method;
 use ottla_api::boundary::abi::note::Note;
 use ottla_api::boundary::body;
+use ottla_api::boundary::flat::Kept;
 use ottla_api::config::{ConfigDef, ConfigKey, Properties};
 use ottla_api::plugin::{Constructor, Plugin, PluginKind};
 use ottla_api::{Error, Result};
@@ -125,7 +126,8 @@ pub fn find(entries: &[PathBuf]) -> (Vec<PathBuf>, Vec<String>) {
 /// The plugins of a library, as those of the worker are: what they are made by calls it.
 fn plugins(library: &'static Library) -> Result<Vec<Plugin>> {
     let parts = library.plugins()?;
-    let plugins = parts.into_iter().enumerate().map(|(number, (kind, name, aliases, (version, doc), keys))| {
+    let plugins = parts.into_iter().enumerate().map(|(number, (kind, Kept(name), aliases, (version, doc), keys))| {
+        let aliases: Vec<&'static str> = aliases.into_iter().map(|alias| alias.0).collect();
         let Some(kind) = body::kind_of(kind) else {
             return Err(Error::config(format!("'{name}' is of a kind that this worker does not know")));
         };
@@ -141,8 +143,8 @@ fn plugins(library: &'static Library) -> Result<Vec<Plugin>> {
         Ok(Plugin {
             name,
             aliases: Box::leak(aliases.into_boxed_slice()),
-            version,
-            doc,
+            version: version.0,
+            doc: doc.0,
             definition: Box::leak(Box::new(move || ConfigDef { keys: keys.clone() })),
             constructor: constructor(library, number, name, kind),
         })
