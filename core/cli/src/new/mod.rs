@@ -16,6 +16,7 @@ use ottla_api::{Error, ErrorKind, Result};
 use ottla_runtime::plugins::Registry;
 
 use sdk::Sdk;
+use template::Template;
 
 /// Options of `ottla new`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,7 @@ pub(crate) struct NewArgs {
 }
 
 /// What is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum Kind {
     Source,
     Sink,
@@ -55,9 +56,12 @@ enum Kind {
 
 /// Makes the crate, or says why not.
 pub(crate) fn run(args: NewArgs, registry: &Registry) -> Result<()> {
-    if args.kind == Kind::Sdk {
-        return renew_sdk(&args);
-    }
+    let template = match args.kind {
+        Kind::Source => &template::SOURCE,
+        Kind::Sink => &template::SINK,
+        Kind::Transform => &template::TRANSFORM,
+        Kind::Sdk => return renew_sdk(&args),
+    };
     let name = args.name.as_deref().ok_or_else(|| Error::config("it needs a name: ottla new sink my-sink"))?;
     name::check(name, registry)?;
     let folder = args.path.clone().unwrap_or_else(|| name.into());
@@ -69,61 +73,27 @@ pub(crate) fn run(args: NewArgs, registry: &Registry) -> Result<()> {
     // Before anything is written: half a crate is worse than none.
     expect_cargo(args.no_build)?;
     let begun = Instant::now();
-    write(args.kind, name, &folder, sdk.as_deref())?;
+    write(template, name, &folder, sdk.as_deref())?;
     format(&folder);
     if !args.no_build {
         say(&format!("building {} for the first time, which fetches and compiles what it needs\n", folder.display()));
         build(&folder)?;
     }
-    say(&farewell(args.kind, name, &folder, (!args.no_build).then(|| begun.elapsed().as_secs_f64())));
+    say(&farewell(template, name, &folder, (!args.no_build).then(|| begun.elapsed().as_secs_f64())));
     Ok(())
 }
 
 /// Writes every file of the crate, and the SDK beside them.
-fn write(kind: Kind, name: &str, folder: &Path, sdk: Option<&Path>) -> Result<()> {
-    let files = match kind {
-        Kind::Source => template::SOURCE,
-        Kind::Sink => template::SINK,
-        Kind::Transform | Kind::Sdk => template::TRANSFORM,
-    };
-    let packed = Sdk::unpack();
-    for (path, text) in template::COMMON.iter().chain(files) {
-        let text = text
-            .replace("{{dependencies}}", dependencies(kind))
-            .replace("{{dev-dependencies}}", dev_dependencies(kind));
-        write_file(&folder.join(path), &template::fill(&text, name, sdk.unwrap_or(Path::new(sdk::FOLDER))))?;
+fn write(template: &Template, name: &str, folder: &Path, sdk: Option<&Path>) -> Result<()> {
+    for (path, text) in template.crate_of(name, sdk.unwrap_or(Path::new(sdk::FOLDER))) {
+        write_file(&folder.join(path), &text)?;
     }
+    let packed = Sdk::unpack();
     if sdk.is_none() {
         packed.write(&folder.join(sdk::FOLDER))?;
     }
     // The versions that this worker was built and tested with; cargo drops what this crate does not need.
     write_file(&folder.join("Cargo.lock"), &packed.lock)
-}
-
-/// What a plugin of this kind is built with.
-fn dependencies(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Transform | Kind::Sdk => r#"ottla-api = { path = "{{sdk}}/core/api", features = ["plugin"] }"#,
-        Kind::Source => {
-            "async-trait = \"0.1\"\nottla-api = { path = \"{{sdk}}/core/api\", features = [\"plugin\"] }\n\
-             tokio = { version = \"1\", features = [\"fs\", \"time\"] }"
-        }
-        Kind::Sink => {
-            "async-trait = \"0.1\"\nottla-api = { path = \"{{sdk}}/core/api\", features = [\"plugin\"] }\n\
-             tokio = { version = \"1\", features = [\"fs\", \"io-util\"] }"
-        }
-    }
-}
-
-/// What its tests need beside that.
-fn dev_dependencies(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Transform | Kind::Sdk => r#"ottla-testkit = { path = "{{sdk}}/core/testkit" }"#,
-        Kind::Source | Kind::Sink => {
-            "ottla-testkit = { path = \"{{sdk}}/core/testkit\" }\ntempfile = \"3\"\n\
-             tokio = { version = \"1\", features = [\"macros\", \"rt-multi-thread\"] }"
-        }
-    }
 }
 
 /// Writes one file and the folders above it.
@@ -189,12 +159,8 @@ fn build(folder: &Path) -> Result<()> {
 }
 
 /// What there is, and what to type next.
-fn farewell(kind: Kind, name: &str, folder: &Path, seconds: Option<f64>) -> String {
-    let (what, begin) = match kind {
-        Kind::Source => ("source", "src/record.rs"),
-        Kind::Sink => ("sink", "src/line.rs"),
-        Kind::Transform | Kind::Sdk => ("transformation", "src/transform.rs"),
-    };
+fn farewell(template: &Template, name: &str, folder: &Path, seconds: Option<f64>) -> String {
+    let Template { what, begin, .. } = template;
     let proven = seconds.map_or_else(String::new, |seconds| format!(", and it compiles ({seconds:.0} s)"));
     format!(
         "\nThe {what} {name} is in {folder}{proven}. Next:
