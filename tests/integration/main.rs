@@ -7,6 +7,7 @@ mod airflow;
 mod bad_input;
 mod batch_leg;
 mod batch_use;
+mod both_ways;
 mod broker_gone;
 mod chains;
 mod configuration;
