@@ -259,7 +259,8 @@ fn a_library_that_hangs_at_its_loading_ends_the_worker_before_anything_runs() {
     let hangs = c_library(folder, "constructor.so", &["HANGS_AT_LOADING"]);
     let file =
         config::write(folder, "loading.toml", worker(folder, std::slice::from_ref(&hangs)) + &neighbours(folder));
-    for command in ["validate", "run"] {
+    // More than once: there are many moments at which somebody could need the lock.
+    for command in ["validate", "run", "run", "run", "run"] {
         let ended = Ottla::new([command, &file.display().to_string()]).finish(RUN).exits_with(2);
         ended
             .says(&format!("{}: loading it has not ended after 1s (plugin.call.timeout.ms)", hangs.display()))
@@ -543,7 +544,7 @@ fn the_worker_lives_with_what_fails_at_a_record() {
 fn a_stop_does_not_wait_for_what_hangs() {
     let folder = temp_dir();
     let folder = folder.path();
-    let c = c_library(folder, "c.so", &[]);
+    let c = c_library(folder, "c.so", &["HANGS_AT_THE_END"]);
     let mut text = worker(folder, &[zoo().0.clone(), c]).replace("plugin.call.timeout.ms", "# plugin.call.timeout.ms")
         + "plugin.threads = 8\n\"task.shutdown.graceful.timeout.ms\" = 2000\n"
         + &neighbours(folder);
@@ -556,13 +557,31 @@ fn a_stop_does_not_wait_for_what_hangs() {
         write_connector(&mut text, name, toml, folder);
     }
     fs::write(folder.join("in.txt"), lines(300)).expect("the folder is writable");
-    let mut running = Ottla::run([config::write(folder, "stop.toml", text)]).arg("--log-format").arg("json").start();
+    let run = Ottla::run([config::write(folder, "stop.toml", text)]).arg("--log-format").arg("json");
+    let mut running = run.start();
     wait_for_neighbour(&mut running, folder, 300);
     let stopping = Instant::now();
     running.signal(Signal::TERM);
     let finished = running.wait(wait::SOON).exits_with(1).says("task.shutdown.graceful.timeout.ms has passed");
     println!("{:?}: {}", stopping.elapsed(), finished.report());
     assert!(stopping.elapsed() < Duration::from_secs(6), "the stop took {:?}", stopping.elapsed());
+    let abandoned = finished.log().into_iter().find(|line| !line.field("tasks").is_empty());
+    let abandoned = abandoned.expect("the abandoned tasks are named");
+    let names: Vec<String> = bad.iter().map(|bad| format!("{}-0", bad.name)).collect();
+    let left: Vec<&str> = abandoned.field("tasks").split(", ").collect();
+    assert!(left.contains(&"sink-put-0") && left.iter().all(|task| names.iter().any(|name| name == task)), "{left:?}");
+
+    // And who is told twice ends at once.
+    let mut running = run.start();
+    running.wait_for_log("the start", RUN, |line| {
+        line.message() == "assigned" && line.0.to_string().contains("c-blocks-0")
+    });
+    running.signal(Signal::TERM);
+    running.wait_for_log("the stop", RUN, |line| line.message().starts_with("stopping; once more"));
+    let again = Instant::now();
+    running.signal(Signal::TERM);
+    running.wait(wait::SOON).exits_with(130);
+    assert!(again.elapsed() < Duration::from_secs(2), "the end took {:?}", again.elapsed());
 }
 
 /// Each start of a task that hangs costs a thread, so there is an end to them.
@@ -601,6 +620,28 @@ fn a_library_by_another_compiler_and_with_other_versions_passes_the_suites() {
     // Faults are for code in the same process. Nothing else is left out.
     assert_eq!(tested.stdout.matches("left out ").count(), 2, "{}", tested.report());
     assert!(tested.stdout.contains("6 plugins: "), "{}", tested.report());
+}
+
+/// A provider is asked when a connector starts: its fault is that connector's.
+#[test]
+fn the_worker_lives_with_config_providers_that_fail() {
+    for trouble in ["panics", "blocks"] {
+        let provider = format!(
+            "\"config.providers\" = \"p\"\n\"config.providers.p.class\" = \"{trouble}-provider\"\n\
+             \"config.providers.p.param.at\" = \"get\"\n"
+        );
+        let words = match trouble {
+            "panics" => "the library 'zoo' panicked in get: the zoo panics in get".to_owned(),
+            _ => hangs("zoo", "get"),
+        };
+        let words = format!("file: ${{p:a:b}}: {words}");
+        let file = "file = \"FOLDER/${p:a:b}\"\n";
+        let bad = [
+            Bad::new("sink", format!("connector.class = \"file-sink\"\ntopics = \"lines\"\n{file}")).fails(&words),
+            Bad::new("source", format!("connector.class = \"file-source\"\ntopic = \"x\"\n{file}")).fails(&words),
+        ];
+        the_worker_lives(&[zoo().0.clone()], &provider, &bad).exits_with(1);
+    }
 }
 
 /// What is asked before anything runs fails there, in time, as a mistake of the configuration.

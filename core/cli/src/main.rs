@@ -15,12 +15,12 @@ mod topics;
 mod transform;
 mod validate;
 
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser as _;
 use ottla_api::ErrorKind;
 use ottla_runtime::plugins::Registry;
+use ottla_runtime::plugins::loaded::end_process;
 
 use args::{Args, Command};
 
@@ -37,17 +37,17 @@ const EXIT_UNREACHABLE: u8 = 3;
 /// a plugin holds never end.
 const THREADS_END_WITHIN: Duration = Duration::from_secs(1);
 
-fn main() -> ExitCode {
+fn main() {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("ottla: start the runtime: {error}");
-            return ExitCode::from(EXIT_FAILED);
+            end_process(EXIT_FAILED);
         }
     };
     let code = runtime.block_on(run_command());
     runtime.shutdown_timeout(THREADS_END_WITHIN);
-    ottla_runtime::plugins::loaded::end_process(code)
+    end_process(code)
 }
 
 async fn run_command() -> u8 {

@@ -11,6 +11,7 @@ use ottla_api::{ErrorKind, Result, error::ResultExt as _};
 use ottla_runtime::config::ConnectorConfig;
 use ottla_runtime::config::{RunUntil, WorkerConfig, parse_time};
 use ottla_runtime::plugins::Registry;
+use ottla_runtime::plugins::loaded::end_process;
 use ottla_runtime::worker::{Outcome, Until, Worker};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -208,7 +209,7 @@ impl Signals {
             };
             if times > 1 {
                 warn!(signal = name, "ending at once; what is not committed is delivered again");
-                std::process::exit(130);
+                end_process(130);
             }
             info!(signal = name, "stopping; once more to end at once");
             interrupted.store(true, Relaxed);

@@ -289,8 +289,17 @@ impl Worker {
         if tokio::time::timeout(timeout, all).await.is_ok() {
             return true;
         }
+        let still_there = |task: &Arc<TaskStatus>| {
+            !matches!(task.state(), TaskState::Stopped | TaskState::Finished | TaskState::Failed { .. })
+        };
+        let connectors = self.shared.status.connectors();
+        let left = connectors.iter().flat_map(|connector| {
+            let tasks = connector.tasks().into_iter().filter(still_there);
+            tasks.map(|task| format!("{}-{}", connector.name, task.number)).collect::<Vec<_>>()
+        });
         warn!(
             timeout_ms = timeout.as_millis() as u64,
+            tasks = %left.collect::<Vec<_>>().join(", "),
             "task.shutdown.graceful.timeout.ms has passed; what is left is abandoned and will be delivered again"
         );
         // A task ends where it waits next. One whose plugin holds its thread never gets there.
@@ -306,12 +315,15 @@ impl Worker {
         let Constructor::Source(make) = config.plugin.constructor else { unreachable!("checked by the caller") };
         let config = Arc::new(config);
         // The number of tasks is the connector's choice; the tasks themselves are made by the supervisors, again and again.
-        let properties = self.shared.providers.resolve(&config.properties)?;
-        let count = match make().tasks(&properties, config.tasks_max) {
-            Ok(tasks) => Some(tasks.len()),
-            // The fault of a plugin, which must not keep the other connectors from starting: one task fails with it.
-            Err(error) if error.kind() == ErrorKind::Fatal => None,
-            Err(error) => return Err(error),
+        let resolved = self.shared.providers.resolve(&config.properties);
+        let divided = resolved.and_then(|properties| {
+            let count = make().tasks(&properties, config.tasks_max)?.len();
+            Ok((properties, Some(count)))
+        });
+        let (properties, count) = match divided {
+            // The fault of a plugin must not keep the other connectors from starting: one task fails with it.
+            Err(error) if error.kind() == ErrorKind::Fatal => (config.properties.clone(), None),
+            divided => divided?,
         };
         let exactly_once = self.exactly_once(&config, &properties, &*broker, count.unwrap_or(1))?;
         for number in 0..count.unwrap_or(1) {
@@ -366,7 +378,11 @@ impl Worker {
         let Some(input) = config.sink.clone() else {
             return Err(Error::config(format!("connector '{}' has no topics", config.name)));
         };
-        let destination = make().destination(&self.shared.providers.resolve(&config.properties)?);
+        let destination = match self.shared.providers.resolve(&config.properties) {
+            // The fault of a plugin, with which the tasks fail: the other connectors start all the same.
+            Err(error) if error.kind() == ErrorKind::Fatal => None,
+            properties => make().destination(&properties?),
+        };
         let status = self.add_connector(&config, destination);
         let config = Arc::new(config);
         let (sender, catch_up) = watch::channel(None);

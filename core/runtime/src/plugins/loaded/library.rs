@@ -5,9 +5,10 @@ use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering::AcqRel, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64};
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ottla_api::boundary::abi::{Descriptor, InitOptions, Message, SYMBOL, Slice, flags, method, status};
 use ottla_api::boundary::body::PluginParts;
@@ -41,10 +42,12 @@ impl Library {
     pub(super) fn open(path: &Path, examined: &Examined, limits: &Limits) -> Result<&'static Self> {
         let refused = |why: String| Error::config(format!("{}: {why}", path.display()));
         let path_to_open = path.canonicalize().map_err(|error| refused(format!("can't be read: {error}")))?;
-        let (wanted, timeout) = (path_to_open.clone(), limits.call_timeout);
+        let timeout = limits.call_timeout;
         // Code of the library's may run in here already: what its own C++ or constructors do at loading.
-        let opened = within(timeout, "ottla-load", move || open(&wanted), || ());
-        let descriptor = opened.unwrap_or_else(|| end_of_a_hanging_loader(path, timeout))?;
+        let watch = LoaderWatch::begin(path, timeout);
+        let opened = open(&path_to_open);
+        drop(watch);
+        let descriptor = opened?;
         if (descriptor.abi_major, descriptor.abi_minor) != examined.note.abi {
             return Err(refused(format!(
                 "its descriptor is of plugin ABI {}.{}, its note of {}.{}: it is damaged",
@@ -229,6 +232,11 @@ impl fmt::Debug for Library {
     }
 }
 
+unsafe extern "C" {
+    /// Of the C library: the end of the process, and nothing before it.
+    safe fn _exit(status: c_int) -> !;
+}
+
 /// Set before the first code of a library runs.
 static CODE_RAN: AtomicBool = AtomicBool::new(false);
 
@@ -236,33 +244,58 @@ static CODE_RAN: AtomicBool = AtomicBool::new(false);
 /// its end: that is their own code, and may hang or crash.
 pub fn end_process(code: u8) -> ! {
     if CODE_RAN.load(Relaxed) {
-        end_at_once(code);
+        // What is written is all that is left to do; that nobody reads it is no reason to stay.
+        let _ = std::io::stdout().flush();
+        let _ = std::io::stderr().flush();
+        _exit(c_int::from(code));
     }
     std::process::exit(i32::from(code))
 }
 
-fn end_at_once(code: u8) -> ! {
-    unsafe extern "C" {
-        safe fn _exit(status: c_int) -> !;
-    }
-    // What is written is all that is left to do; that nobody reads it is no reason to stay.
-    let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().flush();
-    _exit(c_int::from(code))
+/// Watches over the opening of a library. While its start-up code runs, the C library's loader holds a lock that every thread needs sooner or later:
+/// for its first thread-local with a destructor already, and for the process's end. With code that hangs in there no worker can go on, so the
+/// process ends while it can still say why. Libraries are opened before anything else starts, so nothing is lost.
+struct LoaderWatch {
+    opened: Arc<AtomicBool>,
 }
 
-/// While a library is being opened, the C library's loader holds a lock that each thread of the process needs sooner or later: already for
-/// its first thread-local with a destructor, and `exit` needs it too. With one that hangs in there no worker can go on, so it ends while it can
-/// still say why. Libraries are opened before anything else starts, so nothing is lost.
-#[cold]
-fn end_of_a_hanging_loader(path: &Path, timeout: Duration) -> ! {
-    let words = format!(
-        "{}: loading it has not ended after {timeout:?} (plugin.call.timeout.ms): it hangs in its own start-up code, and this process can't go \
-         on with that; repair the library, or take it out of plugin.path\n",
-        path.display()
-    );
-    let _ = std::io::stderr().write_all(words.as_bytes());
-    end_at_once(2)
+impl LoaderWatch {
+    /// How often the watch looks up. It can't be woken: whatever waits for something may need the lock.
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+    fn begin(path: &Path, timeout: Duration) -> Self {
+        let words = format!(
+            "{}: loading it has not ended after {timeout:?} (plugin.call.timeout.ms): it hangs in its own start-up code, and this process can't \
+             go on with that; repair the library, or take it out of plugin.path\n",
+            path.display()
+        );
+        let opened = Arc::new(AtomicBool::new(false));
+        let (theirs, began) = (Arc::clone(&opened), Instant::now());
+        let (ready, is_ready) = channel();
+        let watching = std::thread::Builder::new().name("ottla-load".to_owned()).spawn(move || {
+            // All that a thread needs of the loader it has needed by now.
+            let mut stderr = std::io::stderr();
+            drop((stderr.flush(), ready.send(())));
+            while !theirs.load(Acquire) {
+                if began.elapsed() > timeout {
+                    let _ = stderr.write_all(words.as_bytes());
+                    _exit(2);
+                }
+                std::thread::sleep(Self::LOOK_EVERY);
+            }
+        });
+        match watching {
+            Ok(_) => drop(is_ready.recv()),
+            Err(error) => warn!(%error, "no thread to watch over the loading of a library"),
+        }
+        Self { opened }
+    }
+}
+
+impl Drop for LoaderWatch {
+    fn drop(&mut self) {
+        self.opened.store(true, Release);
+    }
 }
 
 fn open(path: &Path) -> Result<&'static Descriptor> {
