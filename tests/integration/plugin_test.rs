@@ -32,7 +32,10 @@ fn every_built_in_plugin_keeps_its_promises() {
     let plugins: Vec<serde_json::Value> = serde_json::from_str(&plugins).unwrap();
     let names: Vec<&str> = plugins.iter().filter_map(|plugin| plugin["name"].as_str()).collect();
     let names: Vec<&str> = names.into_iter().filter(|name| !ELSEWHERE.contains(name)).collect();
-    let out = test(folder.path(), &names).exits_with(0).stdout;
+    let tested = test(folder.path(), &names);
+    let mut failed = tested.stdout.lines().skip_while(|line| !line.starts_with("  FAILED")).take(4).peekable();
+    assert!(failed.peek().is_none(), "{}", failed.collect::<Vec<_>>().join("\n"));
+    let out = tested.exits_with(0).stdout;
     // What a fault needs is code in the same process, a source that ends is never idle, and the rows of the emulator are compared
     // with themselves; nothing else is left out.
     let ordinary = |line: &&str| {

@@ -214,8 +214,11 @@ impl Worker {
     fn start(&self) -> Child {
         let started = || -> std::io::Result<Child> {
             let log = std::fs::File::options().create(true).append(true).open(&self.log)?;
-            let mut command = Command::new(std::env::current_exe()?);
-            command.arg("run").arg(&self.config).args(["--until", "caught-up", "--give-up-after", "20s"]);
+            // The very program that runs here, even if its file has been replaced by a newer build meanwhile.
+            let running = Path::new("/proc/self/exe");
+            let program = if running.exists() { running.to_owned() } else { std::env::current_exe()? };
+            let mut command = Command::new(program);
+            command.arg0("ottla").arg("run").arg(&self.config).args(["--until", "caught-up", "--give-up-after", "20s"]);
             command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir(&self.home);
             command.kill_on_drop(true).spawn()
         };
