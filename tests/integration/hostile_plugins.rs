@@ -440,7 +440,7 @@ fn the_worker_lives_with_sinks_that_block_in_every_method() {
     bad.extend(["task", "tick"].map(|method| sink("blocks", method).fails(hangs(method))));
     bad.extend(["close", "stop"].map(|method| sink("blocks", method).says("WARN", hangs(method))));
     bad.push(sink("blocks", "destination").says("WARN", hangs("destination")));
-    bad.push(sink("blocks", "drop").says("WARN", hangs("release")));
+    bad.push(sink("blocks", "drop").says("WARN", "the library 'zoo' has not ended release for 1s: it hangs"));
     // Each holds a thread of the library for ever.
     the_worker_lives(&[zoo().0.clone()], "plugin.threads = 32\n", &bad).exits_with(1);
 }
@@ -453,7 +453,7 @@ fn the_worker_lives_with_sources_that_block_in_every_method() {
     bad.push(source("blocks", "tasks").fails(hangs("tasks")));
     // A source may have nothing to say for as long as it likes; that it hangs shows at the stop.
     bad.extend(["poll", "stop"].map(|method| source("blocks", method).says("WARN", hangs(method))));
-    bad.push(source("blocks", "drop").says("WARN", hangs("release")));
+    bad.push(source("blocks", "drop").says("WARN", "the library 'zoo' has not ended release for 1s: it hangs"));
     the_worker_lives(&[zoo().0.clone()], "plugin.threads = 32\n", &bad).exits_with(1);
 }
 
@@ -557,7 +557,7 @@ fn a_stop_does_not_wait_for_what_hangs() {
         write_connector(&mut text, name, toml, folder);
     }
     fs::write(folder.join("in.txt"), lines(300)).expect("the folder is writable");
-    let run = Ottla::run([config::write(folder, "stop.toml", text)]).arg("--log-format").arg("json");
+    let run = Ottla::run([config::write(folder, "stop.toml", &text)]).arg("--log-format").arg("json");
     let mut running = run.start();
     wait_for_neighbour(&mut running, folder, 300);
     let stopping = Instant::now();
@@ -570,6 +570,18 @@ fn a_stop_does_not_wait_for_what_hangs() {
     let names: Vec<String> = bad.iter().map(|bad| format!("{}-0", bad.name)).collect();
     let left: Vec<&str> = abandoned.field("tasks").split(", ").collect();
     assert!(left.contains(&"sink-put-0") && left.iter().all(|task| names.iter().any(|name| name == task)), "{left:?}");
+
+    // Also while it starts, where a plugin is asked for its tasks.
+    let tasks = source("blocks", "tasks").toml;
+    let mut starting = text.clone();
+    write_connector(&mut starting, "tasks", &tasks, folder);
+    let mut running =
+        Ottla::run([config::write(folder, "start.toml", starting)]).arg("--log-format").arg("json").start();
+    running.wait_for_log("the first tasks", RUN, |line| line.message() == "assigned");
+    running.signal(Signal::TERM);
+    running.wait_for_log("the stop", RUN, |line| line.message().starts_with("stopping; once more"));
+    running.signal(Signal::TERM);
+    running.wait(wait::SOON).exits_with(130);
 
     // And who is told twice ends at once.
     let mut running = run.start();

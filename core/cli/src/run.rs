@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,9 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
         Ok(signals) => signals,
         Err(error) => return exit_code(Err(error)),
     };
+    // On a task of their own: what a plugin is asked at the start may take long, and a second signal ends that, too.
+    let (asked, interrupted) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    tokio::spawn(signals.stop(asked.clone(), Arc::clone(&interrupted)));
     let mut worker = match Worker::start(configuration, until).await {
         Ok(worker) => worker,
         Err(error) => return exit_code(Err(error)),
@@ -98,8 +102,12 @@ pub(crate) async fn run(args: RunArgs, registry: &Registry, logging: &Logging) -
         return exit_code(Err(error));
     }
     let status = worker.status();
-    let interrupted = AtomicBool::new(false);
-    let stopping = signals.stop(worker.stop_token(), &interrupted);
+    let stop = worker.stop_token();
+    let stopping = async {
+        asked.cancelled().await;
+        stop.cancel();
+        std::future::pending().await
+    };
     let outcome: Outcome = tokio::select! {
         outcome = worker.run(until) => outcome,
         // Both never end by themselves.
@@ -201,7 +209,7 @@ impl Signals {
     }
 
     /// Turns the first one into a graceful stop; a second one ends the process at once, which loses nothing.
-    async fn stop(mut self, stop: CancellationToken, interrupted: &AtomicBool) {
+    async fn stop(mut self, stop: CancellationToken, interrupted: Arc<AtomicBool>) {
         for times in 1.. {
             let name = tokio::select! {
                 _ = self.terminate.recv() => "SIGTERM",

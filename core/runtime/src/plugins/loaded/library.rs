@@ -25,6 +25,9 @@ use super::{Limits, host};
 /// So many hanging calls, and a library is asked nothing more: each holds a thread for ever.
 const HANGING_MAX: isize = 16;
 
+/// How long the end of an object is waited for, where calls may take longer than that.
+const RELEASED_WITHIN: Duration = Duration::from_secs(5);
+
 /// A library, for ever.
 pub(super) struct Library {
     /// Its name, for people.
@@ -192,6 +195,17 @@ impl Library {
         self.still_answers()?;
         let name = format!("call-{}", self.name);
         within(self.call_timeout, &name, move || call(self), || self.came_back()).ok_or_else(|| self.hangs(method))
+    }
+
+    /// Lets an object go.
+    fn release(&'static self, number: u64) -> Result<()> {
+        self.still_answers()?;
+        let limit = self.call_timeout.min(RELEASED_WITHIN);
+        let release = move || (self.descriptor.release)(number);
+        within(limit, &format!("call-{}", self.name), release, || self.came_back()).ok_or_else(|| {
+            self.hangs("release");
+            Error::fatal(format!("the library '{}' has not ended release for {limit:?}: it hangs", self.name))
+        })
     }
 
     /// An error where too many calls hang.
@@ -367,8 +381,9 @@ impl Object {
 impl Drop for Object {
     fn drop(&mut self) {
         let number = self.number;
-        // What the plugin does at its end is its own code, and may hang.
-        if let Err(error) = self.library.guarded("release", move |library| (library.descriptor.release)(number)) {
+        // What the plugin does at its end is its own code, and may hang. Waiting for it lets a successor find what this one held free,
+        // but the failure of a task is not told before it is dropped, so that is not waited for as long as for an answer.
+        if let Err(error) = self.library.release(number) {
             warn!(%error, "letting something of a plugin go");
         }
     }

@@ -5,8 +5,9 @@
 //! over the boundary. The contract itself is in `ottla_plugin_abi`.
 //!
 //! What a library does wrong costs its own connector: a panic, a call that never answers or answers twice, a message that can't be
-//! read, are errors of a task. Calls that may hang never run on a thread that others need, and end after [`Limits::call_timeout`]. A library
-//! is never unloaded.
+//! read, are errors of a task. Calls that may hang never run on a thread that others need, and are given up after [`Limits::call_timeout`]. A library
+//! is never unloaded. Two things a worker can't live with, as nobody could in one process: what ends the process (a crash in foreign code, `exit`, a panic
+//! while another one unwinds), and start-up code that hangs while a library is being opened.
 
 #![allow(unsafe_code)]
 
