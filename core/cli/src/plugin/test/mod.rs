@@ -55,7 +55,7 @@ What is not given is left out, and the line says what to write.
 Exit codes: 0 every rule that was checked is kept, 1 one is broken,
 2 it can't be tested.")]
 pub(super) struct TestArgs {
-    /// A library, or names of plugins that are built in.
+    /// A library, or names of plugins: built-in ones, and those of --plugin-path.
     #[arg(required = true, value_name = "LIBRARY|NAME")]
     plugins: Vec<String>,
     /// What the rules need to know, instead of conformance.toml.
