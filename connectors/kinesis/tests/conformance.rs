@@ -8,7 +8,7 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use ottla_api::prelude::*;
 use ottla_connector_kinesis::{
-    ConnectionConfig, KinesisSink, KinesisSinkConfig, KinesisSource, KinesisSourceConfig, connect, PLUGINS,
+    ConnectionConfig, KinesisSink, KinesisSinkConfig, KinesisSource, KinesisSourceConfig, PLUGINS, connect,
 };
 use ottla_testkit::config_suite;
 use ottla_testkit::sink_suite::SinkSuite;

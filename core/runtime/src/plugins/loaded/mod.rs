@@ -1,7 +1,7 @@
 //! Plugins out of shared libraries: found, checked, opened, and then used like any other.
 //!
-//! [`check`] looks at a file without running any of its code; [`library`] opens it; [`calls`] keeps the calls that wait for an
-//! answer; [`host`] is what a library may ask of the worker; [`connector`], [`task`] and [`per_record`] are the traits of `ottla_api`
+//! `check` looks at a file without running any of its code; `library` opens it; `calls` keeps the calls that wait for an
+//! answer; `host` is what a library may ask of the worker; `connector`, `task` and `per_record` are the traits of `ottla_api`
 //! over the boundary. The contract itself is in `ottla_plugin_abi`.
 //!
 //! What a library does wrong costs its own connector: a panic, a call that never answers or answers twice, a message that can't be
