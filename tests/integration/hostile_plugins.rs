@@ -596,6 +596,42 @@ fn a_stop_does_not_wait_for_what_hangs() {
     assert!(again.elapsed() < Duration::from_secs(2), "the end took {:?}", again.elapsed());
 }
 
+/// Two tasks that block hold both threads of their library. A source of the same library could wait for ever, and nobody would know.
+#[test]
+fn what_waits_for_a_thread_that_will_not_be_is_told_so() {
+    let folder = temp_dir();
+    let folder = folder.path();
+    let listener = format!("127.0.0.1:{}", free_port());
+    let mut text = worker(folder, std::slice::from_ref(&zoo().0))
+        .replace("task.restart.backoff", "# task.restart.backoff")
+        + &format!("metrics.listener = \"{listener}\"\ntask.restart.backoff.ms = 600000\nplugin.threads = 2\n")
+        + &neighbours(folder);
+    for name in ["one", "two"] {
+        write_connector(&mut text, name, &sink("blocks", "put").toml, folder);
+    }
+    let quiet = "connector.class = \"zoo-source\"\nfile = \"/dev/null\"\ntopic = \"nothing\"\n";
+    write_connector(&mut text, "quiet", quiet, folder);
+    fs::write(folder.join("in.txt"), "").expect("the folder is writable");
+    let mut running = Ottla::run([config::write(folder, "threads.toml", text)]).start();
+    let mut wait_for = |states: [&str; 3]| {
+        running.wait_until("all states", RUN, |_| {
+            let (_, health) = http_get(&listener, "/health")?;
+            let health: Value = serde_json::from_str(&health).map_err(|error| error.to_string())?;
+            let state =
+                |name: &str| health["connectors"][name]["tasks"][0]["detail"].as_str().unwrap_or("unknown").to_owned();
+            if ["one", "two", "quiet"].map(state) == states { Ok(()) } else { Err(health.to_string()) }
+        });
+    };
+    wait_for(["running"; 3]);
+    fs::write(folder.join("in.txt"), lines(300)).expect("the folder is writable");
+    let blocked = format!("failed: put: {}", hangs("zoo", "put"));
+    let without = "failed: poll: calls that do not come back hold all 2 threads of the library 'zoo' (plugin.threads): none of its tasks \
+                   can go on before one does, or the worker is started again";
+    wait_for([&blocked, &blocked, without]);
+    wait_for_neighbour(&mut running, folder, 300);
+    running.stop().exits_with(1);
+}
+
 /// Each start of a task that hangs costs a thread, so there is an end to them.
 #[test]
 fn a_task_that_hangs_at_every_start_is_not_started_for_ever() {

@@ -43,10 +43,13 @@ pub(super) fn ticket(library: &'static Library, method: u32) -> (u64, oneshot::R
     (number, receiver)
 }
 
-/// Nobody waits for this one any more: its answer is let go of when it comes, and the library told of it. False where it has come
-/// already.
-pub(super) fn give_up(ticket: u64) -> bool {
-    CALLS.lock().open.get_mut(&ticket).and_then(|(_, waiting)| waiting.take()).is_some()
+/// Nobody waits for this one any more: its answer is let go of when it comes, and until then counted as one that its library holds.
+pub(super) fn give_up(ticket: u64) {
+    if let Some((of, waiting)) = CALLS.lock().open.get_mut(&ticket)
+        && waiting.take().is_some()
+    {
+        of.library.holds();
+    }
 }
 
 /// What a library calls to answer.
@@ -74,7 +77,7 @@ pub(super) extern "C" fn done(ticket: u64, status: i32, reply: *const Message) {
                 method = method_name(of.method),
                 "a plugin has answered a call that was given up; the answer is thrown away"
             );
-            of.library.came_back();
+            of.library.let_go();
         }
     }
 }

@@ -17,6 +17,7 @@ use ottla_api::boundary::message::{self, Received};
 use ottla_api::record::Record;
 use ottla_api::{Error, Result};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::check::Examined;
@@ -36,6 +37,9 @@ pub(super) struct Library {
     descriptor: &'static Descriptor,
     /// Calls that were given up and have not come back. Below zero for a moment, where one comes back before it is counted.
     hanging: AtomicIsize,
+    /// Of these, those that hold a thread of the library's own runtime; and how many threads that has. Nothing where the worker's are used.
+    held: watch::Sender<usize>,
+    threads: Option<usize>,
     /// Answers that nobody had asked for.
     pub(super) thrown_away: AtomicU64,
 }
@@ -63,6 +67,8 @@ impl Library {
             call_timeout: timeout,
             descriptor,
             hanging: AtomicIsize::new(0),
+            held: watch::Sender::new(0),
+            threads: (descriptor.flags & flags::STARTS_AT_ONCE != 0).then_some(limits.threads),
             thrown_away: AtomicU64::new(0),
         }));
         library.init(limits).and_then(|()| library.self_test()).map_err(|error| {
@@ -224,6 +230,37 @@ impl Library {
     pub(super) fn hangs(&self, method: &str) -> Error {
         self.hanging.fetch_add(1, Relaxed);
         self.too_slow(method)
+    }
+
+    /// Counts a call that was started, and was not ended by its cancel either.
+    pub(super) fn holds(&self) {
+        self.hanging.fetch_add(1, Relaxed);
+        self.held.send_modify(|held| *held += 1);
+    }
+
+    /// A call that was counted so has ended.
+    pub(super) fn let_go(&self) {
+        self.came_back();
+        self.held.send_modify(|held| *held -= 1);
+    }
+
+    /// An error where the library has no thread left for a task.
+    pub(super) fn has_threads(&self) -> Result<()> {
+        match self.threads {
+            Some(threads) if *self.held.borrow() >= threads => Err(Error::fatal(format!(
+                "calls that do not come back hold all {threads} threads of the library '{}' (plugin.threads): none of its tasks can go on before \
+                 one does, or the worker is started again",
+                self.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends when the library has no thread left.
+    pub(super) async fn out_of_threads(&self) {
+        let Some(threads) = self.threads else { return std::future::pending().await };
+        // The sender lives as long as this does.
+        let _ = self.held.subscribe().wait_for(|held| *held >= threads).await;
     }
 
     /// A call that was counted as one that hangs has come back.

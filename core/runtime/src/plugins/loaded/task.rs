@@ -65,6 +65,7 @@ impl Task {
         self.settle().await?;
         let library = self.library();
         library.still_answers()?;
+        library.has_threads()?;
         let (ticket, answer) = calls::ticket(library, method);
         let pending = self.pending.insert(Pending { method, ticket, answer });
         let object = self.object.number;
@@ -73,10 +74,15 @@ impl Task {
             library.start(object, method, request, ticket).await;
         }
         let limit = (method != method::POLL).then_some(library.call_timeout);
-        let answer = wait(&mut pending.answer, limit, || {
+        let answering = wait(&mut pending.answer, limit, || {
             warn!(plugin = self.plugin.name, method = method_name(method), "has not answered for {SLOW:?}; waiting on");
-        })
-        .await;
+        });
+        let answer = tokio::select! {
+            biased;
+            answer = answering => answer,
+            // A poll may wait for long, but not for a thread that there will not be.
+            () = library.out_of_threads(), if limit.is_none() => Err(Silent),
+        };
         guard.armed = false;
         if let Ok(answer) = answer {
             self.pending = None;
@@ -86,7 +92,14 @@ impl Task {
         library.cancel(object, ticket);
         let ended = wait(&mut pending.answer, Some(library.call_timeout.min(CANCELLED_WITHIN)), || ()).await;
         self.pending = None;
-        Err(self.give_up(method, ticket, ended.is_ok()))
+        let error = match limit {
+            None => library.has_threads().err().unwrap_or_else(|| library.too_slow(method_name(method))),
+            Some(_) => library.too_slow(method_name(method)),
+        };
+        if ended.is_err() {
+            calls::give_up(ticket);
+        }
+        Err(self.give_up(error))
     }
 
     /// Waits for a call whose future was dropped.
@@ -107,15 +120,16 @@ impl Task {
                 Ok(_) => {}
                 Err(error) => warn!(plugin = self.plugin.name, %error, "a call that nobody waited for any more failed"),
             },
-            Err(Silent) => return Err(self.give_up(method, ticket, false)),
+            Err(Silent) => {
+                calls::give_up(ticket);
+                return Err(self.give_up(library.too_slow(method_name(method))));
+            }
         }
         Ok(())
     }
 
     /// The task's state is not known any more, so nothing more is asked of it.
-    fn give_up(&mut self, method: u32, ticket: u64, ended: bool) -> Error {
-        let (library, method) = (self.library(), method_name(method));
-        let error = if !ended && calls::give_up(ticket) { library.hangs(method) } else { library.too_slow(method) };
+    fn give_up(&mut self, error: Error) -> Error {
         self.dead = Some(format!("the task is given up: {error}"));
         error
     }
@@ -183,10 +197,8 @@ impl Drop for CancelOnDrop {
 impl Drop for Task {
     fn drop(&mut self) {
         // Cancelled already, with the future that waited for it: most come back soon.
-        if let Some(pending) = &self.pending
-            && calls::give_up(pending.ticket)
-        {
-            self.library().hangs(method_name(pending.method));
+        if let Some(pending) = &self.pending {
+            calls::give_up(pending.ticket);
         }
     }
 }
