@@ -280,13 +280,13 @@ fn a_library_that_is_not_listed_is_refused_by_its_digest() {
         printed.split(' ').next().expect("a digest").to_owned()
     };
     let text = worker(folder, &[listed.clone(), other.clone()])
-        + &format!("\"plugin.path.sha256\" = \"{}\"\n", digest(&listed))
+        + &format!("plugin.sha256 = \"{}\"\n", digest(&listed))
         + &neighbours(folder)
         + "[connectors.c]\nconnector.class = \"c-sink\"\ntopics = \"lines\"\nfile = \"c.txt\"\n";
     let file = config::write(folder, "digest.toml", text);
     let validated = Ottla::new(["validate", &file.display().to_string()]).finish(RUN).exits_with(0);
     let refused = format!(
-        "{}: its SHA-256 digest is {}, which plugin.path.sha256 does not list; if this is the file that you mean, add it there",
+        "{}: its SHA-256 digest is {}, which plugin.sha256 does not list; if this is the file that you mean, add it there",
         other.display(),
         digest(&other)
     );

@@ -503,40 +503,58 @@ impl Flat for Value {
     }
 
     fn read(from: &mut Decoder<'_, '_>) -> Result<Self> {
-        Ok(match u8::read(from)? {
-            tag::NULL => Self::Null,
-            tag::FALSE => Self::Boolean(false),
-            tag::TRUE => Self::Boolean(true),
-            tag::INT8 => Self::Int8(Flat::read(from)?),
-            tag::INT16 => Self::Int16(Flat::read(from)?),
-            tag::INT32 => Self::Int32(Flat::read(from)?),
-            tag::INT64 => Self::Int64(Flat::read(from)?),
-            tag::FLOAT32 => Self::Float32(Flat::read(from)?),
-            tag::FLOAT64 => Self::Float64(Flat::read(from)?),
-            tag::NUMBER => Self::Number(Flat::read(from)?),
-            tag::STRING => Self::String(Flat::read(from)?),
-            tag::BYTES => Self::Bytes(Flat::read(from)?),
-            tag::ARRAY => Self::Array(from.deeper(Flat::read)?),
-            tag::MAP => Self::Map(from.deeper(Flat::read)?),
-            tag::PAIRS => Self::Pairs(from.deeper(Flat::read)?),
-            tag::STRUCT => {
-                let schema = from.schema()?;
-                if schema.schema_type() != SchemaType::Struct {
-                    return Err(malformed("the schema of a struct is not one"));
-                }
-                let values = from.deeper(|from| from.list(schema.fields().len(), Self::read))?;
-                Self::Struct(Struct::from_values(schema, values)?)
-            }
-            tag::DECIMAL => {
-                let scale = Flat::read(from)?;
-                Self::Decimal(Decimal { scale, unscaled: Flat::read(from)? })
-            }
-            tag::DATE => Self::Date(Flat::read(from)?),
-            tag::TIME => Self::Time(Flat::read(from)?),
-            tag::TIMESTAMP => Self::Timestamp(Flat::read(from)?),
-            _ => return Err(malformed("there is no such kind of value")),
-        })
+        match u8::read(from)? {
+            container @ (tag::ARRAY | tag::MAP | tag::PAIRS | tag::STRUCT) => read_container(container, from),
+            leaf => read_leaf(leaf, from),
+        }
     }
+}
+
+/// Apart from the leaves, and those apart from this: what a level of nesting takes of the stack is what stands here.
+#[inline(never)]
+fn read_container(tag: u8, from: &mut Decoder<'_, '_>) -> Result<Value> {
+    Ok(match tag {
+        tag::ARRAY => Value::Array(from.deeper(Flat::read)?),
+        tag::MAP => Value::Map(from.deeper(Flat::read)?),
+        tag::PAIRS => Value::Pairs(from.deeper(Flat::read)?),
+        _ => Value::Struct(read_struct(from)?),
+    })
+}
+
+#[inline(never)]
+fn read_struct(from: &mut Decoder<'_, '_>) -> Result<Struct> {
+    let schema = from.schema()?;
+    if schema.schema_type() != SchemaType::Struct {
+        return Err(malformed("the schema of a struct is not one"));
+    }
+    let values = from.deeper(|from| from.list(schema.fields().len(), Value::read))?;
+    Struct::from_values(schema, values)
+}
+
+#[inline(never)]
+fn read_leaf(tag: u8, from: &mut Decoder<'_, '_>) -> Result<Value> {
+    Ok(match tag {
+        tag::NULL => Value::Null,
+        tag::FALSE => Value::Boolean(false),
+        tag::TRUE => Value::Boolean(true),
+        tag::INT8 => Value::Int8(Flat::read(from)?),
+        tag::INT16 => Value::Int16(Flat::read(from)?),
+        tag::INT32 => Value::Int32(Flat::read(from)?),
+        tag::INT64 => Value::Int64(Flat::read(from)?),
+        tag::FLOAT32 => Value::Float32(Flat::read(from)?),
+        tag::FLOAT64 => Value::Float64(Flat::read(from)?),
+        tag::NUMBER => Value::Number(Flat::read(from)?),
+        tag::STRING => Value::String(Flat::read(from)?),
+        tag::BYTES => Value::Bytes(Flat::read(from)?),
+        tag::DECIMAL => {
+            let scale = Flat::read(from)?;
+            Value::Decimal(Decimal { scale, unscaled: Flat::read(from)? })
+        }
+        tag::DATE => Value::Date(Flat::read(from)?),
+        tag::TIME => Value::Time(Flat::read(from)?),
+        tag::TIMESTAMP => Value::Timestamp(Flat::read(from)?),
+        _ => return Err(malformed("there is no such kind of value")),
+    })
 }
 
 impl Flat for Map {

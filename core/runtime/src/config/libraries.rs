@@ -39,7 +39,7 @@ fn limits(worker: &Section) -> Result<Limits, String> {
         worker.text(key).map(T::parse).transpose()
     }
     let default = Limits::default();
-    let allowed: Option<Vec<Digest>> = read(worker, "plugin.path.sha256")?;
+    let allowed: Option<Vec<Digest>> = read(worker, "plugin.sha256")?;
     Ok(Limits {
         call_timeout: read::<Duration>(worker, "plugin.call.timeout.ms")?.unwrap_or(default.call_timeout),
         threads: read::<usize>(worker, "plugin.threads")?.unwrap_or(default.threads),

@@ -100,8 +100,8 @@ pub struct WorkerConfig {
     pub plugin_path: Option<Vec<String>>,
     /// SHA-256 digests, as `sha256sum` prints them, of the libraries that may be loaded from `plugin.path`. Unset, all may that only root
     /// and the worker's user can write to.
-    #[config(name = "plugin.path.sha256")]
-    pub plugin_path_sha256: Option<Vec<Digest>>,
+    #[config(name = "plugin.sha256")]
+    pub plugin_sha256: Option<Vec<Digest>>,
     /// How long a call of a loaded library may take before its task fails. A source that waits for news in `poll` may take for ever.
     #[config(name = "plugin.call.timeout.ms", default = "300000", min = 1)]
     pub plugin_call_timeout: Duration,

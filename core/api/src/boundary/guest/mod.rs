@@ -227,6 +227,11 @@ macro_rules! export_plugins {
         );
     };
     ($plugins:expr $(,)?) => {
+        // A second call finds the name taken, which says more than a symbol that is.
+        #[doc(hidden)]
+        #[allow(dead_code, non_upper_case_globals)]
+        const export_plugins_is_called_once_for_all_plugins: () = ();
+
         #[allow(unsafe_code)]
         const _: () = {
             use $crate::boundary::abi::{

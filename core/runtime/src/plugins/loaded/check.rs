@@ -91,7 +91,7 @@ pub fn examine(path: &Path, allowed: Option<&BTreeSet<Digest>>) -> Result<Examin
     writable_by_others(path).map_err(refused)?;
     if allowed.is_some_and(|allowed| !allowed.contains(&examined.digest)) {
         return Err(refused(format!(
-            "its SHA-256 digest is {}, which plugin.path.sha256 does not list; if this is the file that you mean, add it there",
+            "its SHA-256 digest is {}, which plugin.sha256 does not list; if this is the file that you mean, add it there",
             examined.digest
         )));
     }

@@ -43,7 +43,7 @@ pub struct Limits {
     pub call_timeout: Duration,
     /// Threads of each library's own runtime (`plugin.threads`).
     pub threads: usize,
-    /// SHA-256 digests of the libraries that may be loaded (`plugin.path.sha256`); nothing: all may.
+    /// SHA-256 digests of the libraries that may be loaded (`plugin.sha256`); nothing: all may.
     pub allowed: Option<BTreeSet<Digest>>,
 }
 
