@@ -617,6 +617,7 @@ config.providers=vault
 chains.x.when.tombstone=maybe
 chains.x.transforms=a
 value.converter.schemas.enable=false
+plugin.discovery=hybrid_warn
 ";
     let sink = "connector.class=s3-sink
 name=s3
@@ -653,7 +654,8 @@ s3.properties:13: malformed \\uxxxx: four hexadecimal digits must follow"
     let found = files.load(&[]).unwrap_err();
     assert_eq!(
         files.short(&found.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
-        "worker.properties:7: plugin.path: not used by a standalone worker; nor offset.storage.file.filename (line 9)
+        "worker.properties:7: plugin.path: /opt/plugins: there is no such file or folder
+worker.properties:9: offset.storage.file.filename: not used by a standalone worker; nor plugin.discovery (line 14)
 worker.properties:11: chains.x: no connector uses this chain
 s3.properties:11: transforms.b.type: not used: 'transforms' does not name 'b'"
     );
